@@ -1,0 +1,66 @@
+"""Event times: strictly increasing in a process, and on the database's clock once it was heard.
+
+Raw wall clocks refuse newest writes when two hosts differ by seconds, and step back when they are set. So a process asks the wall
+clock once, counts on with the monotonic clock, and moves its origin to the database's clock at the first contact.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Clock:
+    """One process's source of event times, in microseconds since the epoch."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._origin = time.time_ns() // 1000 - monotonic()
+        self._last = 0
+        self.anchored = False
+
+    def tick(self) -> tuple[int, int, bool]:
+        """Return ``(now, monotonic now, anchored)``; *now* is later than any that was returned before."""
+        with self._lock:
+            mono = monotonic()
+            self._last = max(self._last + 1, self._origin + mono)
+            return self._last, mono, self.anchored
+
+    def anchor(self, database_now: int, at: int) -> None:
+        """Take the database's *database_now* for this process's monotonic moment *at*, both in microseconds."""
+        with self._lock:
+            self._origin = database_now - at
+            self.anchored = True
+
+    def at(self, mono: int) -> int:
+        """Return the time of the monotonic moment *mono* as the clock now knows it."""
+        return self._origin + mono
+
+    @property
+    def offset(self) -> int:
+        """Microseconds that the database's clock is ahead of this machine's wall clock, as far as known."""
+        return self._origin + monotonic() - time.time_ns() // 1000
+
+
+def monotonic() -> int:
+    """Return this boot's monotonic clock in microseconds."""
+    return time.monotonic_ns() // 1000
+
+
+def to_datetime(microseconds: int) -> datetime:
+    """Return *microseconds* since the epoch as an aware datetime."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def to_iso(microseconds: int) -> str:
+    """Return *microseconds* since the epoch as ISO 8601 text in UTC."""
+    return to_datetime(microseconds).isoformat()
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Return an aware datetime as microseconds since the epoch."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)

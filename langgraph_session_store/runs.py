@@ -1,0 +1,167 @@
+"""One run of a graph as its handlers see it, and the rows that its start and its end become; no I/O."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from langgraph.errors import GraphBubbleUp, GraphDrained, GraphInterrupt, ParentCommand
+
+from .clock import to_iso
+from .encode import clean_text, thread_key, to_json
+from .mlflow_run import RUN_ID_KEY
+from .redact import redact_keys, redact_text
+from .row import Row, Slot, Value, own
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from .columns import Status
+    from .extract import Fields
+
+    Tick = tuple[int, int, bool]
+
+MAX_ERROR: Final = 2_000
+"""Characters of an error that are kept: enough for a message, not for a dump of the state that some messages carry."""
+
+_INTERNAL: Final = ("langgraph_", "checkpoint_", "__", "ls_", "lc_", "seq:", "graph:step:")
+_NOT_METADATA: Final = frozenset({"thread_id", "task_id", RUN_ID_KEY})
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """What is known of a run between its start and its end."""
+
+    id: UUID
+    thread_id: str
+    begun: int
+    graph_name: str | None
+    checkpointed_as: str
+    graph: Any = None
+    user_id: str | None = None
+    mlflow_run_id: str | None = None
+    metadata: str | None = None
+    in_coroutine: bool = False
+    interrupted_by: Any = None
+    rejected: dict[str, dict[str, object]] = field(default_factory=dict)
+    superseded: bool = False
+    wall: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended, when, and from where its row was taken."""
+
+    status: Status
+    finished: int | None = None
+    error: str | None = None
+    trace_id: str | None = None
+    checkpoint_id: str | None = None
+
+
+def thread_of(metadata: Mapping[str, Any], run_id: UUID) -> str:
+    """Return the thread that a run belongs to: its config's, or the run's own id where it has none."""
+    thread_id = metadata.get("thread_id")
+    return thread_key(run_id if thread_id is None or thread_id == "" else thread_id)
+
+
+def describe(metadata: Mapping[str, Any], tags: Sequence[str] | None) -> str | None:
+    """Return the caller's own metadata and tags as JSON, without what LangGraph added and with secrets masked."""
+    kept = {
+        key: value
+        for key, value in metadata.items()
+        if key not in _NOT_METADATA and not str(key).startswith(_INTERNAL)
+    }
+    if own_tags := [tag for tag in tags or () if not str(tag).startswith(_INTERNAL)]:
+        kept["tags"] = own_tags
+    return to_json(redact_keys(kept)) if kept else None
+
+
+def start_row(run: Run, fields: Fields, tick: Tick, trace_id: str | None) -> Row:
+    """Return the row of a run that starts: running, with what an earlier run of the thread left cleared."""
+    run.rejected = fields.rejected
+    return _row(run, fields, tick, Ending("running", trace_id=trace_id), fields.rejected)
+
+
+def end_row(run: Run, fields: Fields, tick: Tick, ending: Ending) -> Row:
+    """Return the row of a run that ended. A pause has no finish."""
+    carried = {slot.name for slot in fields.shape}
+    rejected = {name: why for name, why in run.rejected.items() if name not in carried} | fields.rejected
+    return _row(run, fields, tick, ending, rejected)
+
+
+def _row(
+    run: Run, fields: Fields, tick: Tick, ending: Ending, rejected: Mapping[str, dict[str, object]]
+) -> Row:
+    paused = ending.finished is None or ending.status == "interrupted"
+    known: list[tuple[Slot, Value]] = [
+        (_STATUS, ending.status),
+        (_TRACE, ending.trace_id),
+        (_GRAPH, run.graph_name),
+        (_STARTED, to_iso(run.begun)),
+        (_FINISHED, None if paused else to_iso(ending.finished)),
+        (_ERROR, ending.error),
+        (_METADATA, run.metadata),
+        (_REJECTED, to_json(rejected) if rejected else None),
+    ]
+    if run.mlflow_run_id is not None:
+        known.append((_RUN_ID, run.mlflow_run_id))
+    if run.user_id is not None:
+        known.append((_USER_ID, run.user_id))
+    if ending.status != "running":
+        known.append((_CHECKPOINT, ending.checkpoint_id))
+    recorded_at, monotonic, anchored = tick
+    return Row(
+        thread_id=run.thread_id,
+        recorded_at=recorded_at,
+        begun_at=run.begun,
+        monotonic=monotonic,
+        anchored=anchored,
+        shape=(*(slot for slot, _ in known), *fields.shape),
+        values=(*(value for _, value in known), *fields.values),
+    )
+
+
+_STATUS: Final = own("workflow_status")
+_TRACE: Final = own("trace_id")
+_GRAPH: Final = own("graph_name")
+_STARTED: Final = own("started_at")
+_FINISHED: Final = own("finished_at")
+_ERROR: Final = own("error")
+_METADATA: Final = own("metadata")
+_REJECTED: Final = own("rejected")
+_RUN_ID: Final = own("run_id")
+_USER_ID: Final = own("user_id")
+_CHECKPOINT: Final = own("checkpoint_id")
+
+
+def status_of(error: BaseException) -> Status:
+    """Return the status of a run that LangGraph ended with *error*: not all of them are failures.
+
+    A drained graph can be resumed; a nested graph raises its interrupt; a command for the parent graph is how a nested
+    one hands over; a closed stream, a cancelled task and Ctrl-C are the caller's own stop.
+    """
+    if isinstance(error, (GraphDrained, GraphInterrupt)):
+        return "interrupted"
+    if isinstance(error, ParentCommand):
+        return "completed"
+    if isinstance(error, GraphBubbleUp):
+        return "interrupted"
+    if isinstance(error, (asyncio.CancelledError, concurrent.futures.CancelledError)):
+        return "cancelled"
+    return "failed" if isinstance(error, Exception) else "cancelled"
+
+
+def error_text(error: BaseException) -> str:
+    """Return ``Type: message`` of *error*, cleaned, with secrets masked, at most `MAX_ERROR` characters."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message could not be read)"
+    name = type(error).__name__
+    text = redact_text(clean_text(f"{name}: {message}" if message else name)[: 4 * MAX_ERROR])
+    return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 1] + "…"

@@ -1,0 +1,372 @@
+"""The endings of a LangGraph run as a conformance suite, and helpers to test one's own recording.
+
+Each `Case` runs a real graph to one of the ends that LangGraph knows and says which row must come out. Any recorder can be put through
+them: a `Subject` says how it attaches to a graph and how its row is read back. The cases are written once for both colours:
+a `Caller` calls the graph synchronously or asynchronously.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Protocol, TypedDict
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import RunControl
+from langgraph.types import Command, interrupt
+
+Behaviour = Literal["ok", "raise", "interrupt", "loop", "slow", "ctrl-c", "drain"]
+
+
+class ProblemState(TypedDict, total=False):
+    """The state of the suite's graph: a small problem solver that ends as it is told to."""
+
+    user_prompt: str
+    topic: str
+    behave: Behaviour
+    code: str
+    code_attempts: int
+    tests_passed: bool
+    log: Annotated[list[str], operator.add]
+
+
+class NarrowOutput(TypedDict, total=False):
+    """An output schema that leaves out most of the state."""
+
+    log: list[str]
+
+
+class Boom(RuntimeError):
+    """What the failing node raises."""
+
+
+def _write(state: ProblemState) -> dict[str, Any]:
+    return {"code": "def f(): ...", "code_attempts": state.get("code_attempts", 0) + 1, "log": ["write"]}
+
+
+def _check(state: ProblemState) -> dict[str, Any]:
+    behave = state.get("behave", "ok")
+    if behave == "raise":
+        raise Boom("the tests could not run")
+    if behave == "ctrl-c":
+        raise KeyboardInterrupt
+    if behave == "interrupt":
+        return {"tests_passed": bool(interrupt("is this right?")), "log": ["answered"]}
+    return {"tests_passed": True, "log": ["check"]}
+
+
+async def _acheck(state: ProblemState) -> dict[str, Any]:
+    if state.get("behave") == "slow":
+        await asyncio.sleep(60)
+    return _check(state)
+
+
+def _next(state: ProblemState) -> str:
+    return "write" if state.get("behave") == "loop" else END
+
+
+def problem_graph(checkpointer: Any = None, *, asynchronous: bool = False, narrow: bool = False, **compile_options: Any) -> Any:
+    """Return the suite's compiled graph: ``write`` then ``check``, which behaves as the input's ``behave`` says."""
+    builder = StateGraph(ProblemState, output_schema=NarrowOutput) if narrow else StateGraph(ProblemState)
+    builder.add_node("write", _write)
+    builder.add_node("check", _acheck if asynchronous else _check)
+    builder.add_edge(START, "write")
+    builder.add_edge("write", "check")
+    builder.add_conditional_edges("check", _next, ["write", END])
+    return builder.compile(checkpointer=checkpointer, **compile_options)
+
+
+class Caller(Protocol):
+    """One colour of calling a graph."""
+
+    asynchronous: bool
+
+    async def invoke(self, graph: Any, state: Any, config: Any, **options: Any) -> Any:
+        """Run *graph* to its end."""
+
+    def stream(self, graph: Any, state: Any, config: Any, **options: Any) -> AsyncIterator[Any]:
+        """Stream *graph*."""
+
+    async def batch(self, graph: Any, states: list[Any], configs: list[Any]) -> Any:
+        """Run *graph* on several inputs."""
+
+
+class SyncCaller:
+    """Calls ``invoke``, ``stream`` and ``batch``; its coroutines never wait, so that no event loop is needed."""
+
+    asynchronous = False
+
+    async def invoke(self, graph: Any, state: Any, config: Any, **options: Any) -> Any:
+        """Run *graph* to its end."""
+        return graph.invoke(state, config, **options)
+
+    async def stream(self, graph: Any, state: Any, config: Any, **options: Any) -> AsyncIterator[Any]:
+        """Stream *graph*; closing this closes its stream."""
+        chunks = graph.stream(state, config, **options)
+        try:
+            for chunk in chunks:
+                yield chunk
+        finally:
+            chunks.close()
+
+    async def batch(self, graph: Any, states: list[Any], configs: list[Any]) -> Any:
+        """Run *graph* on several inputs."""
+        return graph.batch(states, configs)
+
+
+class AsyncCaller:
+    """Calls ``ainvoke``, ``astream`` and ``abatch``."""
+
+    asynchronous = True
+
+    async def invoke(self, graph: Any, state: Any, config: Any, **options: Any) -> Any:
+        """Run *graph* to its end."""
+        return await graph.ainvoke(state, config, **options)
+
+    async def stream(self, graph: Any, state: Any, config: Any, **options: Any) -> AsyncIterator[Any]:
+        """Stream *graph*; closing this closes its stream."""
+        chunks = graph.astream(state, config, **options)
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            await chunks.aclose()
+
+    async def batch(self, graph: Any, states: list[Any], configs: list[Any]) -> Any:
+        """Run *graph* on several inputs."""
+        return await graph.abatch(states, configs)
+
+
+def run_without_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never waits, in this thread and without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise RuntimeError("the coroutine waits: it needs an event loop")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A recorder under test: how it attaches to a graph, and how the row of a thread is read back (None without one)."""
+
+    attach: Callable[[Any], Any]
+    read: Callable[[str], Awaitable[Mapping[str, Any] | None]]
+    config: Callable[[RunnableConfig], RunnableConfig]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a case runs with."""
+
+    subject: Subject
+    call: Caller
+    checkpointer: Any
+    thread_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def here(self) -> RunnableConfig:
+        """The config of the case's thread."""
+        return {"configurable": {"thread_id": self.thread_id}}
+
+    def graph(self, **options: Any) -> Any:
+        """Return the suite's graph, attached."""
+        return self.subject.attach(problem_graph(self.checkpointer, asynchronous=self.call.asynchronous, **options))
+
+    def state(self, behave: Behaviour = "ok") -> ProblemState:
+        """Return an input that makes the graph behave so."""
+        return {"user_prompt": "sort a list", "topic": "lists", "behave": behave}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An ending: how to get there, and the row that must stand there then, with a checkpointer and (``bare``) without.
+
+    ``bare`` None: the case needs a checkpointer. ``only``: the colour that has such an end.
+    """
+
+    name: str
+    run: Callable[[Bench], Awaitable[None]]
+    row: Mapping[str, object]
+    bare: Mapping[str, object] | None
+    only: Literal["sync", "async"] | None = None
+
+    def applies(self, call: Caller, checkpointer: Any) -> bool:
+        """Return whether the case exists for this colour and checkpointer."""
+        colour = "async" if call.asynchronous else "sync"
+        return self.only in (None, colour) and (checkpointer is not None or self.bare is not None)
+
+    async def check(self, bench: Bench) -> None:
+        """Run the case and assert its row."""
+        await self.run(bench)
+        row = await bench.subject.read(bench.thread_id)
+        assert row is not None, f"{self.name}: no row"
+        expected = self.row if bench.checkpointer is not None else self.bare or {}
+        found = {name: row.get(name) for name in expected}
+        assert found == dict(expected), f"{self.name}: {found} instead of {dict(expected)}"
+        paused = expected["workflow_status"] == "interrupted"
+        assert (row.get("finished_at") is None) == paused, f"{self.name}: finished_at is {row.get('finished_at')}"
+
+
+async def _swallow(awaitable: Awaitable[Any], *errors: type[BaseException]) -> None:
+    try:
+        await awaitable
+    except errors:
+        return
+    raise AssertionError(f"none of {errors} was raised")
+
+
+async def _normal(bench: Bench) -> None:
+    await bench.call.invoke(bench.graph(), bench.state(), bench.here)
+
+
+def _streamed(mode: Any) -> Callable[[Bench], Awaitable[None]]:
+    async def run(bench: Bench) -> None:
+        async for _ in bench.call.stream(bench.graph(), bench.state(), bench.here, stream_mode=mode):
+            pass
+
+    return run
+
+
+async def _batch(bench: Bench) -> None:
+    others: list[Any] = [{"configurable": {"thread_id": uuid.uuid4().hex}} for _ in range(2)]
+    await bench.call.batch(bench.graph(), [bench.state()] * 3, [*others, bench.here])
+
+
+async def _events(bench: Bench) -> None:
+    async for _ in bench.graph().astream_events(bench.state(), bench.here, version="v2"):
+        pass
+
+
+async def _narrow(bench: Bench) -> None:
+    await bench.call.invoke(bench.graph(narrow=True), bench.state(), bench.here)
+
+
+async def _output_keys(bench: Bench) -> None:
+    await bench.call.invoke(bench.graph(), bench.state(), bench.here, output_keys=["log"])
+
+
+async def _output_key(bench: Bench) -> None:
+    await bench.call.invoke(bench.graph(), bench.state(), bench.here, output_keys="log")
+
+
+async def _raises(bench: Bench) -> None:
+    await _swallow(bench.call.invoke(bench.graph(), bench.state("raise"), bench.here), Boom)
+
+
+async def _fails_then_succeeds(bench: Bench) -> None:
+    graph = bench.graph()
+    await _swallow(bench.call.invoke(graph, bench.state("raise"), bench.here), Boom)
+    await bench.call.invoke(graph, bench.state(), bench.here)
+
+
+async def _recursion(bench: Bench) -> None:
+    config: RunnableConfig = {**bench.here, "recursion_limit": 5}
+    await _swallow(bench.call.invoke(bench.graph(), bench.state("loop"), config), RecursionError)
+
+
+async def _interrupted(bench: Bench) -> None:
+    await bench.call.invoke(bench.graph(), bench.state("interrupt"), bench.here)
+
+
+async def _resumed(bench: Bench) -> None:
+    await _interrupted(bench)
+    await bench.call.invoke(bench.graph(), Command(resume=True), bench.here)
+
+
+async def _static_interrupt(bench: Bench) -> None:
+    await bench.call.invoke(bench.graph(interrupt_before=["check"]), bench.state(), bench.here)
+
+
+async def _static_resumed(bench: Bench) -> None:
+    await _static_interrupt(bench)
+    await bench.call.invoke(bench.graph(), None, bench.here)
+
+
+async def _interrupt_after_last(bench: Bench) -> None:
+    await bench.call.invoke(bench.graph(interrupt_after=["check"]), bench.state(), bench.here)
+
+
+async def _broken_early(bench: Bench) -> None:
+    chunks: Any = bench.call.stream(bench.graph(), bench.state(), bench.here, stream_mode="updates")
+    await anext(chunks)
+    await chunks.aclose()
+
+
+async def _broken_at_the_last_chunk(bench: Bench) -> None:
+    chunks: Any = bench.call.stream(bench.graph(), bench.state(), bench.here, stream_mode="updates")
+    async for chunk in chunks:
+        if "check" in chunk:
+            break
+    await chunks.aclose()
+
+
+async def _cancelled(bench: Bench) -> None:
+    task = asyncio.ensure_future(bench.call.invoke(bench.graph(), bench.state("slow"), bench.here))
+    await asyncio.sleep(0.2)
+    task.cancel()
+    await _swallow(task, asyncio.CancelledError)
+
+
+async def _timed_out(bench: Bench) -> None:
+    await _swallow(
+        asyncio.wait_for(bench.call.invoke(bench.graph(), bench.state("slow"), bench.here), 0.2), TimeoutError
+    )
+
+
+async def _ctrl_c(bench: Bench) -> None:
+    await _swallow(bench.call.invoke(bench.graph(), bench.state("ctrl-c"), bench.here), KeyboardInterrupt)
+
+
+async def _drained(bench: Bench) -> None:
+    control = RunControl()
+    control.request_drain("the server stops")
+    await _swallow(bench.call.invoke(bench.graph(), bench.state(), bench.here, control=control), Exception)
+
+
+_WHOLE = {
+    "workflow_status": "completed",
+    "user_prompt": "sort a list",
+    "topic": "lists",
+    "code": "def f(): ...",
+    "code_attempts": 1,
+    "tests_passed": True,
+    "error": None,
+}
+_INPUTS = {"user_prompt": "sort a list", "topic": "lists", "code": None}
+_WRITTEN = {"user_prompt": "sort a list", "code": "def f(): ...", "tests_passed": None}
+_FAILED = {"workflow_status": "failed", "error": "Boom: the tests could not run"}
+_PAUSED = {"workflow_status": "interrupted", "error": None}
+_STOPPED = {"workflow_status": "cancelled"}
+_MODES = ("values", "updates", "messages", "custom", "debug", "tasks", "checkpoints")
+
+CASES: tuple[Case, ...] = (
+    Case("normal end", _normal, _WHOLE, _WHOLE),
+    *(Case(f"stream {mode}", _streamed(mode), _WHOLE, _WHOLE) for mode in _MODES if mode != "checkpoints"),
+    Case("stream checkpoints", _streamed("checkpoints"), _WHOLE, None),
+    Case("stream two modes", _streamed(["values", "updates"]), _WHOLE, _WHOLE),
+    Case("batch", _batch, _WHOLE, _WHOLE),
+    Case("astream_events", _events, _WHOLE, _WHOLE, only="async"),
+    Case("narrower output schema", _narrow, _WHOLE, {"workflow_status": "completed", **_INPUTS}),
+    Case("output_keys", _output_keys, _WHOLE, {"workflow_status": "completed", **_INPUTS}),
+    Case("one output key", _output_key, _WHOLE, {"workflow_status": "completed", **_INPUTS}),
+    Case("node raises", _raises, {**_FAILED, **_WRITTEN}, {**_FAILED, **_INPUTS}),
+    Case("fails, then succeeds", _fails_then_succeeds, {**_WHOLE, "code_attempts": 2}, _WHOLE),
+    Case("recursion limit", _recursion, {"workflow_status": "failed"}, {"workflow_status": "failed"}),
+    Case("interrupt()", _interrupted, {**_PAUSED, **_WRITTEN}, {**_PAUSED, **_WRITTEN}),
+    Case("resumed", _resumed, _WHOLE, None),
+    Case("interrupt_before", _static_interrupt, {**_PAUSED, **_WRITTEN}, None),
+    Case("resumed with None", _static_resumed, _WHOLE, None),
+    Case("interrupt_after the last node", _interrupt_after_last, _WHOLE, None),
+    Case("stream closed early", _broken_early, {**_STOPPED, **_WRITTEN}, {**_STOPPED, **_INPUTS}),
+    Case("stream closed at the last chunk", _broken_at_the_last_chunk, _WHOLE, {**_STOPPED, **_INPUTS}),
+    Case("task cancelled", _cancelled, {**_STOPPED, **_WRITTEN}, {**_STOPPED, **_INPUTS}, only="async"),
+    Case("timeout", _timed_out, {**_STOPPED, **_WRITTEN}, {**_STOPPED, **_INPUTS}, only="async"),
+    Case("Ctrl-C", _ctrl_c, {**_STOPPED, **_WRITTEN}, {**_STOPPED, **_INPUTS}, only="sync"),
+    Case("drained", _drained, _PAUSED, _PAUSED),
+)
+"""The endings that LangGraph knows."""

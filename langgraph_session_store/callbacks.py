@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from langchain_core.callbacks.base import BaseCallbackHandler, BaseCallbackManager
 from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from .clock import Clock
+    from .columns import Status
     from .row import Row
 
 KEPT: Final = 1_000
@@ -133,7 +134,7 @@ class Tracker:
             return
         pause = run.interrupted_by
         fields = extract(self._record, outputs, redact=self._redact)
-        status = "interrupted" if pause else fields.status or "completed"
+        status = "interrupted" if pause else _completed(fields)
         ending = self._ending(run, status, checkpoint_id=pause.checkpoint_id if pause else None)
         after = pause is not None and pause.status == "interrupt_after"
         self._close(run, fields, ending, outputs, ask=after or _hides(self._record, run.graph, outputs, fields))
@@ -160,7 +161,9 @@ class Tracker:
                 _keep(self._stopped, run_id, run)
             return run
 
-    def _ending(self, run: Run, status: Any, *, error: str | None = None, checkpoint_id: str | None = None) -> Ending:
+    def _ending(
+        self, run: Run, status: Status, *, error: str | None = None, checkpoint_id: str | None = None
+    ) -> Ending:
         if run.mlflow_run_id is None and not run.in_coroutine:
             # A run that a node opened. On a loop it could be another task's.
             run.mlflow_run_id = mlflow_run.active_run_id()
@@ -199,7 +202,7 @@ class Tracker:
         fields = extract(self._record, {**seen.values, **outputs}, redact=self._redact)
         status = ending.status
         if seen.finished and status in ("cancelled", "interrupted"):
-            status = fields.status or "completed"
+            status = _completed(fields)
             ending = replace(ending, error=None)
         return fields, replace(ending, status=status, checkpoint_id=seen.checkpoint_id)
 
@@ -221,6 +224,7 @@ class InlineHandler(GraphCallbackHandler):
 
     run_inline = True
     raise_error = False
+    ignore_chain = False
     ignore_llm = ignore_chat_model = ignore_agent = ignore_retriever = ignore_retry = ignore_custom_event = True
 
     def __init__(self, tracker: Tracker, graph: Any = None) -> None:
@@ -241,6 +245,7 @@ class InlineHandler(GraphCallbackHandler):
     ) -> None:
         """Take a start. Whether a coroutine called says where the ends of this run may wait."""
         in_coroutine = bool(sys._getframe(1).f_code.co_flags & inspect.CO_COROUTINE)  # noqa: SLF001 - nothing else knows
+        _wait_wanted.set(False)
         self._tracker.guarded(
             self._tracker.started,
             self._graph,
@@ -258,12 +263,10 @@ class InlineHandler(GraphCallbackHandler):
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
         """Take an end."""
-        _wait_wanted.set(False)
         self._tracker.guarded(self._tracker.ended, run_id, outputs)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Take an error."""
-        _wait_wanted.set(False)
         self._tracker.guarded(self._tracker.failed, run_id, error)
 
 
@@ -317,6 +320,11 @@ class BoundCallbacks(BaseCallbackManager):
         merged.handlers = list({*self.handlers, *other.handlers})
         merged.inheritable_handlers = list({*self.inheritable_handlers, *other.inheritable_handlers})
         return merged
+
+
+def _completed(fields: Fields) -> Status:
+    # extract() lets only statuses through
+    return cast("Status", fields.status or "completed")
 
 
 def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -17,7 +16,6 @@ from langgraph.pregel import Pregel
 
 from . import mlflow_run
 from .callbacks import BoundCallbacks, InlineHandler, Tracker, WaitingHandler
-from .clock import Clock
 from .errors import ConfigError
 from .logs import once_a_minute
 from .record import MessagesSession, ProblemSession, SessionRecord, record_fields
@@ -27,6 +25,7 @@ from .store import AsyncSessionStore, SessionStore
 from .writer import Durability, FlushReport, Sink, Writer, WriterStats
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
     from langchain_core.callbacks.base import BaseCallbackHandler
@@ -63,18 +62,17 @@ class SessionRecorder(InlineHandler):
         self.disabled = os.environ.get("SESSION_STORE_DISABLED", "") not in ("", "0")
         self._store = store
         self._run_id = run_id
-        clock = Clock()
         self._writer = Writer(
-            sink or PostgresSink(store.target.kwargs, store.table, clock=clock, setup=store.setup_queries),
-            clock=clock,
-            directory=(Path(spool_dir) if spool_dir else spool_home()) / store.target.key(*store.table.identity),
+            sink or PostgresSink(store.target.kwargs, store.table, clock=store.clock, setup=store.setup_queries),
+            clock=store.clock,
+            directory=(Path(spool_dir) if spool_dir else spool_home()) / store.target.key(store.table.schema, store.table.name),
             durability=durability,
             sync_timeout=sync_timeout,
         )
         tracker = Tracker(
             store.record,
             self._writer.submit,
-            clock,
+            store.clock,
             settle=self._writer.settle if self._writer.waits else None,
             report=self._report,
             user_id=user_id,
@@ -82,6 +80,7 @@ class SessionRecorder(InlineHandler):
             redact=redact,
         )
         super().__init__(tracker)
+        self.ignore_chain = self.disabled
         self._waiting = WaitingHandler(tracker)
         if not self.disabled:
             store.add_backlog(self._writer)
@@ -151,7 +150,9 @@ class SessionRecorder(InlineHandler):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -168,7 +169,7 @@ def attach(
     record: type[SessionRecord] | None = None,
     **recorder_options: Any,
 ) -> GraphT:
-    """Return *graph* with its runs recorded: ``graph = attach(graph)``.
+    """Return *graph* with its runs recorded, in one line and without a store to name.
 
     Without a *store* rows go where the environment says (see `SessionStore`), into the table of *record*: by default
     ``MessagesSession`` for a graph with a ``messages`` channel and none of ``ProblemSession``'s fields, else ``ProblemSession``. What is

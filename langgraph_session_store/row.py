@@ -6,14 +6,16 @@ store what another one left behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import orjson
 
 from .columns import OWN, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 Value = str | int | float | bool | None
 """What a slot holds: jsonb as JSON text, times as ISO 8601 text with an offset, numerics as text."""
@@ -119,9 +121,7 @@ def loads(data: bytes | memoryview) -> Row:
     values = tuple(raw["values"])
     if len(shape) != len(values):
         raise ValueError(f"{len(shape)} slots but {len(values)} values")
-    return Row(
-        raw["thread_id"], raw["recorded_at"], raw["begun_at"], raw["monotonic"], raw["anchored"], shape, values
-    )
+    return Row(raw["thread_id"], raw["recorded_at"], raw["begun_at"], raw["monotonic"], raw["anchored"], shape, values)
 
 
 @lru_cache(maxsize=256)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +17,7 @@ from .redact import redact_keys, redact_text
 from .row import Row, Slot, Value, own
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from .columns import Status
@@ -72,9 +72,7 @@ def thread_of(metadata: Mapping[str, Any], run_id: UUID) -> str:
 def describe(metadata: Mapping[str, Any], tags: Sequence[str] | None) -> str | None:
     """Return the caller's own metadata and tags as JSON, without what LangGraph added and with secrets masked."""
     kept = {
-        key: value
-        for key, value in metadata.items()
-        if key not in _NOT_METADATA and not str(key).startswith(_INTERNAL)
+        key: value for key, value in metadata.items() if key not in _NOT_METADATA and not str(key).startswith(_INTERNAL)
     }
     if own_tags := [tag for tag in tags or () if not str(tag).startswith(_INTERNAL)]:
         kept["tags"] = own_tags
@@ -94,16 +92,14 @@ def end_row(run: Run, fields: Fields, tick: Tick, ending: Ending) -> Row:
     return _row(run, fields, tick, ending, rejected)
 
 
-def _row(
-    run: Run, fields: Fields, tick: Tick, ending: Ending, rejected: Mapping[str, dict[str, object]]
-) -> Row:
-    paused = ending.finished is None or ending.status == "interrupted"
+def _row(run: Run, fields: Fields, tick: Tick, ending: Ending, rejected: Mapping[str, dict[str, object]]) -> Row:
+    finished = None if ending.finished is None or ending.status == "interrupted" else to_iso(ending.finished)
     known: list[tuple[Slot, Value]] = [
         (_STATUS, ending.status),
         (_TRACE, ending.trace_id),
         (_GRAPH, run.graph_name),
         (_STARTED, to_iso(run.begun)),
-        (_FINISHED, None if paused else to_iso(ending.finished)),
+        (_FINISHED, finished),
         (_ERROR, ending.error),
         (_METADATA, run.metadata),
         (_REJECTED, to_json(rejected) if rejected else None),

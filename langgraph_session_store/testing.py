@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import operator
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypedDict
 
-from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import RunControl
 from langgraph.types import Command, interrupt
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+
+    from langchain_core.runnables import RunnableConfig
 
 Behaviour = Literal["ok", "raise", "interrupt", "loop", "slow", "ctrl-c", "drain"]
 
@@ -40,7 +43,7 @@ class NarrowOutput(TypedDict, total=False):
     log: list[str]
 
 
-class Boom(RuntimeError):
+class BoomError(RuntimeError):
     """What the failing node raises."""
 
 
@@ -51,7 +54,7 @@ def _write(state: ProblemState) -> dict[str, Any]:
 def _check(state: ProblemState) -> dict[str, Any]:
     behave = state.get("behave", "ok")
     if behave == "raise":
-        raise Boom("the tests could not run")
+        raise BoomError("the tests could not run")
     if behave == "ctrl-c":
         raise KeyboardInterrupt
     if behave == "interrupt":
@@ -69,7 +72,9 @@ def _next(state: ProblemState) -> str:
     return "write" if state.get("behave") == "loop" else END
 
 
-def problem_graph(checkpointer: Any = None, *, asynchronous: bool = False, narrow: bool = False, **compile_options: Any) -> Any:
+def problem_graph(
+    checkpointer: Any = None, *, asynchronous: bool = False, narrow: bool = False, **compile_options: Any
+) -> Any:
     """Return the suite's compiled graph: ``write`` then ``check``, which behaves as the input's ``behave`` says."""
     builder = StateGraph(ProblemState, output_schema=NarrowOutput) if narrow else StateGraph(ProblemState)
     builder.add_node("write", _write)
@@ -255,12 +260,12 @@ async def _output_key(bench: Bench) -> None:
 
 
 async def _raises(bench: Bench) -> None:
-    await _swallow(bench.call.invoke(bench.graph(), bench.state("raise"), bench.here), Boom)
+    await _swallow(bench.call.invoke(bench.graph(), bench.state("raise"), bench.here), BoomError)
 
 
 async def _fails_then_succeeds(bench: Bench) -> None:
     graph = bench.graph()
-    await _swallow(bench.call.invoke(graph, bench.state("raise"), bench.here), Boom)
+    await _swallow(bench.call.invoke(graph, bench.state("raise"), bench.here), BoomError)
     await bench.call.invoke(graph, bench.state(), bench.here)
 
 
@@ -339,7 +344,7 @@ _WHOLE = {
 }
 _INPUTS = {"user_prompt": "sort a list", "topic": "lists", "code": None}
 _WRITTEN = {"user_prompt": "sort a list", "code": "def f(): ...", "tests_passed": None}
-_FAILED = {"workflow_status": "failed", "error": "Boom: the tests could not run"}
+_FAILED = {"workflow_status": "failed", "error": "BoomError: the tests could not run"}
 _PAUSED = {"workflow_status": "interrupted", "error": None}
 _STOPPED = {"workflow_status": "cancelled"}
 _MODES = ("values", "updates", "messages", "custom", "debug", "tasks", "checkpoints")

@@ -1,0 +1,43 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both need Python 3.11 or newer and nothing else.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+JOBS ?= auto
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint format clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## run the problem-solving agent, with a Postgres and an MLflow of its own, and show the rows
+	@$(BIN)/python examples/demo.py $(ARGS)
+
+test: lint ## run every check and every test
+	$(BIN)/pytest -n $(JOBS) $(ARGS)
+
+test-fast: $(INSTALLED) ## run the tests that failed last, then the others, up to the first failure
+	$(BIN)/pytest -n $(JOBS) --failed-first --exitfirst $(ARGS)
+
+lint: $(INSTALLED) ## check style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## rewrite the sources in the house style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove what these commands made here
+	rm -rf .venv .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Found no Python 3.11 or newer with venv (Debian: apt install python3-venv); set PYTHON=" >&2; exit 1; }
+	@echo "Installing into .venv (a minute or two) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --editable '.[all]' --group test
+	@touch $@

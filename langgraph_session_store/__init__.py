@@ -1,0 +1,72 @@
+"""Each run of a LangGraph agent as one typed row in your own Postgres, tied to its MLflow run."""
+
+from .errors import (
+    ConfigError,
+    DataError,
+    FilterError,
+    LoginError,
+    MissingExtraError,
+    PrivilegeError,
+    RecordError,
+    SchemaError,
+    SessionStoreError,
+    SpoolError,
+    StoreError,
+    UnavailableError,
+)
+from .functions import (
+    delete_session_state,
+    get_db_connection,
+    get_session_analytics,
+    get_session_state,
+    get_session_states_by_criteria,
+    save_session_state,
+)
+from .record import Column, MessagesSession, ProblemSession, SessionRecord
+from .recorder import SessionRecorder, attach
+from .session import Analytics, Session, SessionPage, SessionVersion
+from .store import AsyncSessionStore, SessionStore
+from .writer import FlushReport, WriterStats
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Analytics",
+    "AsyncSessionStore",
+    "Column",
+    "ConfigError",
+    "DataError",
+    "FilterError",
+    "FlushReport",
+    "LoginError",
+    "MessagesSession",
+    "MissingExtraError",
+    "PrivilegeError",
+    "ProblemSession",
+    "RecordError",
+    "SchemaError",
+    "Session",
+    "SessionPage",
+    "SessionRecord",
+    "SessionRecorder",
+    "SessionStore",
+    "SessionStoreError",
+    "SessionVersion",
+    "SpoolError",
+    "StoreError",
+    "UnavailableError",
+    "WriterStats",
+    "attach",
+    "delete_session_state",
+    "get_db_connection",
+    "get_session_analytics",
+    "get_session_state",
+    "get_session_states_by_criteria",
+    "save_session_state",
+]
+
+for _name in __all__:
+    # Tracebacks and help() show the public path, not the room that a name lives in.
+    if isinstance(_public := globals()[_name], type):
+        _public.__module__ = __name__
+del _name, _public

@@ -1,0 +1,237 @@
+"""The coloured part of the stores: connections and three primitives on them, for threads and for asyncio.
+
+``run`` is one statement, ``stream`` one statement with any number of rows in constant memory, ``transaction`` several statements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
+from weakref import WeakKeyDictionary
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
+
+from ._store import CHUNK, BaseStore
+from .conninfo import connection_errors
+from .errors import UnavailableError
+from .query import drive
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+    from .query import Query, Steps
+    from .schema import Report
+
+T = TypeVar("T")
+Connection = psycopg.Connection[tuple[Any, ...]]
+AsyncConnection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+_UNPREPARED: Final[dict[str, Any]] = {
+    "autocommit": True,
+    "prepare_threshold": None,
+}  # PgBouncer hands connections around
+_POOL: Final[dict[str, Any]] = {
+    "min_size": 0,
+    "timeout": 10.0,
+    "max_idle": 300.0,
+    "max_lifetime": 1800.0,
+    "reconnect_timeout": 3.0,
+}
+_CURSOR: Final = "session_store"
+
+
+class Engine(BaseStore):
+    """Connections for threads."""
+
+    _pool: ConnectionPool[Connection] | None = None
+    _owner = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; a later use opens new ones."""
+        with self._lock:
+            if self._pool is not None and self._owner == os.getpid():
+                self._pool.close()
+            self._pool = None
+
+    def run(self, query: Query[T]) -> T:
+        """Run one statement and return what it reads."""
+        with self._connection() as connection:
+            return _run(connection, query)
+
+    def stream(self, query: Query[list[T]]) -> Generator[T, None, None]:
+        """Run one statement and yield what it reads, through a cursor in a transaction: memory stays constant."""
+        with self._connection() as connection, connection.transaction(), connection.cursor(_CURSOR) as cursor:
+            cursor.execute(query.sql, query.params)
+            while rows := cursor.fetchmany(CHUNK):
+                yield from query.read(rows, len(rows))
+
+    def transaction(self, steps: Steps[T]) -> T:
+        """Run *steps* in one transaction and return what they return."""
+        with self._connection() as connection, connection.transaction():
+            return drive(steps, lambda query: _run(connection, query))
+
+    def ensure(self) -> None:
+        """Do what the first use does: connect, set the table up, hear the database's clock."""
+        if not self._ready:
+            with self._lock:
+                if not self._ready:
+                    self._open()
+
+    def _open(self, *, distributed: bool | None = None) -> Report:
+        with connection_errors(self.target):
+            connection: Connection = psycopg.connect(**self.target.kwargs(), **_UNPREPARED)
+        with self._errors(), connection, connection.transaction():
+            report = drive(self._opening(distributed=distributed), lambda query: _run(connection, query))
+        self._ready = True
+        return report
+
+    @contextmanager
+    def _connection(self) -> Generator[Connection, None, None]:
+        self.ensure()
+        pool = self._pool
+        if pool is None or self._owner != os.getpid():  # after a fork the connections are the parent's
+            pool = self._new_pool()
+        try:
+            with self._errors(PoolTimeout):
+                connection = pool.getconn()
+        except PoolTimeout:
+            self._diagnose()
+        try:
+            with self._errors():
+                yield connection
+        finally:
+            pool.putconn(connection)
+
+    def _new_pool(self) -> ConnectionPool[Connection]:
+        with self._lock:
+            if self._pool is None or self._owner != os.getpid():
+                options = {**self.target.kwargs(), **_UNPREPARED}
+                check = ConnectionPool.check_connection
+                self._owner = os.getpid()
+                self._pool = ConnectionPool(kwargs=options, open=True, check=check, max_size=self._pool_size, **_POOL)
+            return self._pool
+
+    def _diagnose(self) -> NoReturn:
+        """Say why the pool had no connection, which it does not."""
+        with connection_errors(self.target):
+            psycopg.connect(**self.target.kwargs(), **_UNPREPARED).close()
+        raise UnavailableError(self._busy) from None
+
+
+class AsyncEngine(BaseStore):
+    """Connections for asyncio, of each event loop its own."""
+
+    @cached_property
+    def _pools(self) -> WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncConnectionPool[AsyncConnection]]:
+        return WeakKeyDictionary()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the running loop's connections; a later use opens new ones."""
+        if pool := self._pools.pop(asyncio.get_running_loop(), None):
+            await pool.close()
+
+    async def run(self, query: Query[T]) -> T:
+        """Run one statement and return what it reads."""
+        async with self._connection() as connection:
+            return await _arun(connection, query)
+
+    async def stream(self, query: Query[list[T]]) -> AsyncGenerator[T, None]:
+        """Run one statement and yield what it reads, through a cursor in a transaction: memory stays constant."""
+        async with (
+            self._connection() as connection,
+            connection.transaction(),
+            connection.cursor(_CURSOR) as cursor,
+        ):
+            await cursor.execute(query.sql, query.params)
+            while rows := await cursor.fetchmany(CHUNK):
+                for item in query.read(rows, len(rows)):
+                    yield item
+
+    async def transaction(self, steps: Steps[T]) -> T:
+        """Run *steps* in one transaction and return what they return."""
+        async with self._connection() as connection, connection.transaction():
+            return await _adrive(connection, steps)
+
+    async def ensure(self) -> None:
+        """Do what the first use does: connect, set the table up, hear the database's clock."""
+        if not self._ready:  # two tasks may both find it so: setting up twice does nothing
+            await self._open()
+
+    async def _open(self, *, distributed: bool | None = None) -> Report:
+        options = {**await asyncio.to_thread(self.target.kwargs), **_UNPREPARED}
+        with connection_errors(self.target):
+            connection: AsyncConnection = await psycopg.AsyncConnection.connect(**options)
+        with self._errors():
+            async with connection, connection.transaction():
+                report = await _adrive(connection, self._opening(distributed=distributed))
+        self._ready = True
+        return report
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[AsyncConnection, None]:
+        await self.ensure()
+        pool = self._pools.get(asyncio.get_running_loop()) or await self._new_pool()
+        try:
+            with self._errors(PoolTimeout):
+                connection = await pool.getconn()
+        except PoolTimeout:
+            await self._diagnose()
+        try:
+            with self._errors():
+                yield connection
+        finally:
+            await pool.putconn(connection)
+
+    async def _new_pool(self) -> AsyncConnectionPool[AsyncConnection]:
+        options = {**await asyncio.to_thread(self.target.kwargs), **_UNPREPARED}
+        check = AsyncConnectionPool.check_connection
+        loop = asyncio.get_running_loop()
+        if loop not in self._pools:  # another task may have been faster
+            pool: AsyncConnectionPool[AsyncConnection] = AsyncConnectionPool(
+                kwargs=options, open=False, check=check, max_size=self._pool_size, **_POOL
+            )
+            self._pools[loop] = pool
+        await self._pools[loop].open()
+        return self._pools[loop]
+
+    async def _diagnose(self) -> NoReturn:
+        options = {**await asyncio.to_thread(self.target.kwargs), **_UNPREPARED}
+        with connection_errors(self.target):
+            await (await psycopg.AsyncConnection.connect(**options)).close()
+        raise UnavailableError(self._busy) from None
+
+
+def _run(connection: Connection, query: Query[T]) -> T:
+    cursor = connection.execute(query.sql, query.params)
+    return query.read(cursor.fetchall() if cursor.description else [], cursor.rowcount)
+
+
+async def _arun(connection: AsyncConnection, query: Query[T]) -> T:
+    cursor = await connection.execute(query.sql, query.params)
+    return query.read(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
+
+
+async def _adrive(connection: AsyncConnection, steps: Steps[T]) -> T:
+    try:
+        query = next(steps)
+        while True:
+            query = steps.send(await _arun(connection, query))
+    except StopIteration as stop:
+        result: T = stop.value
+        return result

@@ -1,0 +1,68 @@
+"""What could not be stored: bytes put aside for ``session-store doctor``, and a list of every loss by name."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from contextlib import suppress
+from typing import Final, TYPE_CHECKING
+
+from .lease import LOSSES, NEW_FILE, QUARANTINE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LINE: Final = 128
+_LINES: Final = 512
+
+
+def put_aside(root: Path | None, kind: str, data: bytes) -> str | None:
+    """Keep *data* in the quarantine of the spool *root*; return the file's name, None if it could not be written."""
+    if root is None:
+        return None
+    name = f"{kind}-{time.time_ns() // 1000}-{secrets.token_hex(3)}"
+    try:
+        (root / QUARANTINE).mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(root / QUARANTINE / name, os.O_WRONLY | NEW_FILE, 0o600)
+        try:
+            kept = os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    return name if kept == len(data) else None
+
+
+class LossLedger:
+    """A file of fixed lines, allocated before it is needed: on a full disk it can still name what was dropped."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "losses"
+        self._descriptor = os.open(self._path, os.O_WRONLY | NEW_FILE, 0o600)
+        self._lines = 0
+        with suppress(OSError):
+            os.posix_fallocate(self._descriptor, 0, _LINE * _LINES)
+
+    def record(self, key: bytes, reason: str) -> None:
+        """Add a line that names *key*, when and why; OSError if not even that can be written."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = f"{when} {reason[:24]} ".encode() + key
+        os.pwrite(self._descriptor, line[: _LINE - 1].ljust(_LINE - 1) + b"\n", self._lines * _LINE)
+        self._lines += 1
+
+    def close(self) -> None:
+        """Close the file; also right in a forked child."""
+        with suppress(OSError):
+            os.close(self._descriptor)
+
+
+def settle_losses(root: Path, folder: Path) -> None:
+    """Move the ledger of *folder* to the losses of the spool *root*, or remove it if it lists none."""
+    ledger = folder / "losses"
+    with suppress(OSError):
+        if ledger.read_bytes().strip(b"\0"):
+            (root / LOSSES).mkdir(mode=0o700, exist_ok=True)
+            ledger.rename(root / LOSSES / folder.name)
+        else:
+            ledger.unlink()

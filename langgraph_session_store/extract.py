@@ -1,0 +1,420 @@
+"""Turn the state of a run into the values of its row: pure, typed field by field, and never raising.
+
+A value that its field cannot hold becomes NULL and is explained; the rest of the row is as good as without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from enum import Enum
+from functools import lru_cache, partial
+from math import isfinite
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any, Final, NamedTuple, cast, get_args
+from uuid import UUID
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from .columns import Status
+from .encode import LIMIT, clean_text, plain_json, to_json, tolerant_json
+from .errors import DataError
+from .record import RecordField, SessionRecord, Source, record_fields
+from .redact import MASK, redact_text
+from .row import Mode, Shape, Slot, Value
+
+INDEXED_BYTES: Final = 2600
+"""What a b-tree index takes of one value, in bytes, whatever the compression."""
+
+Redact = Callable[[str, Any], Any]
+
+_MISSING: Final = object()
+_STATUSES: Final = frozenset(get_args(Status))
+_RANGES: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
+_NUMERIC_DIGITS: Final = (131_072, 16_383)  # before and after the point
+_DAY: Final = timedelta(days=1)
+_FIRST: Final = datetime.min.replace(tzinfo=UTC) + _DAY
+_LAST: Final = datetime.max.replace(tzinfo=UTC) - _DAY
+_METHODS: Final = (MethodType, FunctionType, BuiltinFunctionType)
+_NO_ATTRIBUTES: Final = frozenset({str, int, float, bool, bytes, type(None)})
+_NOTES: Final = 20  # fields explained in `rejected`
+_PREVIEW: Final = 100
+_REASON: Final = 200
+
+
+class Fields(NamedTuple):
+    """What a state says about the record's fields, in the order of *shape*; *rejected* explains each that could not be kept."""
+
+    shape: Shape
+    values: tuple[Value, ...]
+    rejected: dict[str, dict[str, object]]
+    status: str | None
+
+
+class _RefusedError(Exception):
+    """The column cannot hold the value; the message says why, without the value."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """A field, with all that does not depend on the state."""
+
+    field: RecordField
+    set: Slot
+    fill: Slot
+    default: Slot
+    convert: Callable[[Any], Value]
+    is_json: bool
+    hidden: bool
+
+
+def extract(
+    record: type[SessionRecord],
+    state: object,
+    *,
+    reducers: Collection[str] = frozenset(),
+    start: bool = False,
+    redact: Redact | None = None,
+) -> Fields:
+    """Return the fields of *record* that *state* holds; never raise.
+
+    A field that the state lacks is its default in a new row. At the *start* of a run, the input of a channel with a reducer
+    (one of *reducers*), or of a callable, is not its value yet and fills only NULL; and there is no status. *redact* is called
+    with the name and value of each field and returns what may be kept; where it raises, that is ``[redacted]``.
+    """
+    model = copy(_template(record))
+    slots: list[Slot] = []
+    values: list[Value] = []
+    rejected: dict[str, dict[str, object]] = {}
+    for plan in _plans(record):
+        raw: object = _MISSING
+        slot = plan.set
+        try:
+            raw, channel = _find(plan.field.sources, state)
+            if raw is _MISSING:
+                slot = plan.default
+                value = _default(plan)
+                if value is None:
+                    continue
+            else:
+                if start and (channel is None or channel in reducers):
+                    slot = plan.fill
+                value = None if raw is None else _store(plan, raw, model, redact)
+        except Exception as error:
+            value = None
+            _note(rejected, plan, error, raw, hide=plan.hidden or redact is not None)
+        slots.append(slot)
+        values.append(value)
+    status = None if start else _status(record, model, rejected)
+    return Fields(tuple(slots), tuple(values), rejected, status)
+
+
+def field_value(record: type[SessionRecord], name: str, value: object) -> Value:
+    """Return what the column of the field *name* holds for *value*; DataError, without the value, if it cannot."""
+    plan = next(plan for plan in _plans(record) if plan.field.name == name)
+    try:
+        return None if value is None else _store(plan, value, copy(_template(record)), None)
+    except Exception as error:
+        raise DataError(f"{name}: {_reason(error, hide=plan.hidden)}") from None
+
+
+@lru_cache(maxsize=128)
+def _plans(record: type[SessionRecord]) -> tuple[_Plan, ...]:
+    def slot(field: RecordField, mode: Mode) -> Slot:
+        return Slot(field.name, field.sql_type, mode, field.kind)
+
+    return tuple(
+        _Plan(
+            field=field,
+            set=slot(field, "set"),
+            fill=slot(field, "fill"),
+            default=slot(field, "default"),
+            convert=_converter(field),
+            is_json=field.sql_type == "jsonb",
+            hidden=field.redact is not False,
+        )
+        for field in record_fields(record)
+    )
+
+
+@lru_cache(maxsize=128)
+def _template(record: type[SessionRecord]) -> SessionRecord:
+    try:
+        return record.model_construct()
+    except Exception:  # the record's own default_factory or model_post_init
+        blank = record.__new__(record)
+        for name, value in (
+            ("dict__", {}),
+            ("pydantic_fields_set__", set()),
+            ("pydantic_extra__", None),
+            ("pydantic_private__", None),
+        ):
+            object.__setattr__(blank, f"__{name}", value)
+        return blank
+
+
+# --- finding ---
+
+
+def _find(sources: tuple[Source, ...], state: object) -> tuple[object, str | int | None]:
+    """Return the value of the first source that has one, and its channel; None for a callable's."""
+    found: object = _MISSING
+    channel: str | int | None = None
+    for source in sources:
+        value: object = state
+        if isinstance(source, tuple):
+            for segment in source:
+                value = _step(value, segment)
+                if value is _MISSING:
+                    break
+        else:
+            try:
+                value = source(state)
+            except (LookupError, AttributeError):
+                continue
+        if value is _MISSING:
+            continue
+        found, channel = value, source[0] if isinstance(source, tuple) else None
+        if found is not None:
+            break
+    return found, channel
+
+
+def _step(value: Any, segment: str | int) -> Any:
+    if isinstance(value, dict):  # not value[segment]: a defaultdict would grow
+        found = dict.get(value, segment, _MISSING)
+        return dict.get(value, str(segment), _MISSING) if found is _MISSING and isinstance(segment, int) else found
+    if isinstance(segment, int):
+        if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+            return value[segment] if -len(value) <= segment < len(value) else _MISSING
+        segment = str(segment)
+    if type(value) in _NO_ATTRIBUTES:
+        return _MISSING
+    if isinstance(value, Mapping):
+        return value.get(segment, _MISSING)
+    found = getattr(value, segment, _MISSING)
+    return _MISSING if isinstance(found, _METHODS) else found
+
+
+def _default(plan: _Plan) -> Value:
+    default = plan.field.default()
+    return None if default is None else plan.convert(_plain(default))
+
+
+# --- storing ---
+
+
+def _store(plan: _Plan, raw: object, model: SessionRecord, redact: Redact | None) -> Value:
+    """Return what the column holds for *raw*, and set the field of *model* to its validated value."""
+    name = plan.field.name
+    value = raw
+    text: str | None = None
+    exposed = redact is None and not plan.hidden
+    try:
+        if plan.is_json:
+            text = plain_json(raw)
+            if text is None or not exposed:
+                # Pydantic would consume a generator, and a redacting callable change the graph's own objects.
+                text = text or tolerant_json(raw)
+                value = from_json(text)
+        else:
+            value = _plain(raw)
+        type(model).__pydantic_validator__.validate_assignment(model, name, value)
+        valid = model.__dict__[name]
+        if not exposed:
+            return _redacted(plan, valid, redact)
+        # An iterator is Pydantic's own, of a field of Iterable, and validates only what is taken from it.
+        if text is not None and (valid is value or valid == value or isinstance(valid, Iterator)):
+            return text
+        return plan.convert(valid)
+    except Exception:
+        model.__dict__[name] = None
+        raise
+
+
+def _redacted(plan: _Plan, value: object, redact: Redact | None) -> Value:
+    try:
+        if plan.field.redact is True:
+            value = MASK
+        elif plan.field.redact is not False:
+            value = plan.field.redact(value)
+        if redact is not None:
+            value = redact(plan.field.name, value)
+    except Exception:
+        value = MASK
+    try:
+        return None if value is None else plan.convert(value)
+    except Exception:  # the column is no text, or too short for the mask
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """Return what an enum member or a numpy scalar stands for."""
+    if isinstance(value, Enum):
+        return value.value
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    return value
+
+
+def _converter(field: RecordField) -> Callable[[Any], Value]:
+    base, _, arguments = field.sql_type.rstrip(")").partition("(")
+    numbers = [int(number) for number in arguments.split(",") if number]
+    match base:
+        case "jsonb":
+            return to_json
+        case "text" | "varchar":
+            return partial(_text, limit=numbers[0] if numbers else LIMIT, indexed=field.index is True)
+        case "smallint" | "integer" | "bigint":
+            return partial(_integer, beyond=_RANGES[base], name=base)
+        case "numeric":
+            return partial(_numeric, precision=numbers[0] if numbers else None, scale=sum(numbers[1:]))
+        case _:
+            return _CONVERTERS[base]
+
+
+def _text(value: Any, limit: int, *, indexed: bool) -> str:
+    value = _plain(value)
+    if isinstance(value, str):
+        text = clean_text(str.__str__(value))
+    elif isinstance(value, (int, float, Decimal, UUID)):
+        text = str(value)
+    else:
+        text = to_json(value)
+        text = cast("str", from_json(text)) if text.startswith('"') else text
+    if len(text) > limit:
+        raise _RefusedError(f"longer than {limit:,} characters")
+    if indexed and len(text) * 4 > INDEXED_BYTES and len(text.encode()) > INDEXED_BYTES:
+        raise _RefusedError(f"longer than the {INDEXED_BYTES:,} bytes that an index can hold")
+    return text
+
+
+def _integer(value: Any, beyond: int, name: str) -> int:
+    value = _plain(value)
+    if not isinstance(value, int):
+        raise _RefusedError(f"not an integer, which {name} needs")
+    if not -beyond <= value < beyond:
+        raise _RefusedError(f"beyond the range of {name}")
+    return int(value)
+
+
+def _double(value: Any) -> float:
+    value = _plain(value)
+    if not isinstance(value, (int, float, Decimal)):
+        raise _RefusedError("not a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = float("inf")
+    if not isfinite(number):
+        raise _RefusedError("not a finite number, or beyond the range of double precision")
+    return number
+
+
+def _numeric(value: Any, precision: int | None, scale: int) -> str:
+    value = _plain(value)
+    if not isinstance(value, (int, float, Decimal)):
+        raise _RefusedError("not a number")
+    if isinstance(value, int) and value.bit_length() > 4 * _NUMERIC_DIGITS[0]:
+        raise _RefusedError("beyond the range of numeric")
+    number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if not number.is_finite():
+        raise _RefusedError("not a finite number")
+    before, after = _NUMERIC_DIGITS
+    exponent = number.as_tuple().exponent
+    if number.adjusted() >= before or cast("int", exponent) < -after:
+        raise _RefusedError("beyond the range of numeric")
+    if precision is not None:
+        rounded = number.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_EVEN, Context(prec=before + after))
+        if rounded and rounded.adjusted() >= precision - scale:
+            raise _RefusedError(f"beyond the range of numeric({precision},{scale})")
+    return str(number)
+
+
+def _boolean(value: Any) -> bool:
+    value = _plain(value)
+    if not isinstance(value, bool):
+        raise _RefusedError("neither true nor false")
+    return value
+
+
+def _moment(value: Any) -> str:
+    if not isinstance(value, datetime):
+        raise _RefusedError("not a date and time")
+    try:
+        moment = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:
+        moment = datetime.max.replace(tzinfo=UTC)
+    if not _FIRST <= moment <= _LAST:
+        # In another time zone it would lie outside of the years that Python can read back.
+        raise _RefusedError("less than a day from the first or last moment of the calendar")
+    return datetime.isoformat(moment)
+
+
+def _date(value: Any) -> str:
+    if not isinstance(value, date):
+        raise _RefusedError("not a date")
+    return date(value.year, value.month, value.day).isoformat()
+
+
+def _uuid(value: Any) -> str:
+    return str(value if isinstance(value, UUID) else UUID(str(value)))
+
+
+_CONVERTERS: Final[dict[str, Callable[[Any], Value]]] = {
+    "double precision": _double,
+    "boolean": _boolean,
+    "timestamptz": _moment,
+    "date": _date,
+    "uuid": _uuid,
+}
+
+
+# --- explaining ---
+
+
+def _status(record: type[SessionRecord], model: SessionRecord, rejected: dict[str, dict[str, object]]) -> str | None:
+    if record.workflow_status is SessionRecord.workflow_status:
+        return None
+    try:
+        status: str | None = _plain(model.workflow_status())
+        if status is None or status in _STATUSES:
+            return status
+        reason = f"workflow_status() must return None or one of {', '.join(sorted(_STATUSES))}"
+    except Exception as error:
+        reason = f"workflow_status() raised {type(error).__name__}"
+    rejected["workflow_status"] = {"reason": reason}
+    return None
+
+
+def _note(rejected: dict[str, dict[str, object]], plan: _Plan, error: Exception, raw: object, *, hide: bool) -> None:
+    if len(rejected) >= _NOTES:
+        return
+    note: dict[str, object] = {"reason": _reason(error, hide=hide)}
+    if raw is not _MISSING:
+        note["kind"] = type(raw).__name__
+        note["preview"] = MASK if hide else _preview(raw)
+    rejected[plan.field.name] = note
+
+
+def _reason(error: Exception, *, hide: bool) -> str:
+    if isinstance(error, _RefusedError):
+        return str(error)
+    if not isinstance(error, ValidationError):
+        return f"reading it raised {type(error).__name__}"
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if hide:  # the message of the record's own validator, and a dict's key, may hold the value
+        return str(first["type"])
+    inside = ".".join(str(part) for part in first["loc"][1:])
+    reason = f"{inside}: {first['msg']}" if inside else first["msg"]
+    return redact_text(clean_text(reason[: 2 * _REASON]))[:_REASON]
+
+
+def _preview(raw: object) -> str:
+    text = clean_text(raw[: _PREVIEW * 4]) if type(raw) is str else tolerant_json(raw, _PREVIEW * 4)
+    text = redact_text(text)
+    return text if len(text) <= _PREVIEW else text[:_PREVIEW] + "…"

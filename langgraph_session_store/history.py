@@ -1,0 +1,109 @@
+"""History lines from events: which of them changed the content of the versioned fields; pure.
+
+Digests tell a change without reading the content back, and are made from what was sent: jsonb comes back in another spelling.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from hashlib import blake2b
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from .row import Row, Slot, Value
+
+_time = attrgetter("recorded_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One state of a thread's versioned fields: ``recorded_at`` in microseconds, contents as text, one digest per field."""
+
+    thread_id: str
+    recorded_at: int
+    run_id: str | None
+    digests: dict[str, str | None]
+    contents: dict[str, str | None]
+
+    def like(self, other: Line | None) -> bool:
+        """Return whether *other* has the same contents; a field that it does not know is NULL there."""
+        if other is None:
+            return False
+        names = self.digests.keys() | other.digests.keys()
+        return all(self.digests.get(name) == other.digests.get(name) for name in names)
+
+
+def makes_history(row: Row) -> bool:
+    """Return whether *row* carries a versioned field."""
+    return any(slot.kind == "versioned" for slot in row.shape)
+
+
+def new_lines(
+    known: Iterable[Line], events: Iterable[Row], runs: Mapping[tuple[str, int], str | None] | None = None
+) -> list[Line]:
+    """Return the lines that the *events* of one thread add to those that are *known*, both in any order.
+
+    *runs* gives the MLflow run by thread and begin of the run, for events that carry none.
+
+    An event changes what it carries and keeps the rest of its predecessor in time. It makes a line where that differs from the
+    line before it and the one behind it, and where anything is left that is not NULL.
+    """
+    lines = sorted(known, key=_time)
+    added = []
+    for event in sorted(events, key=_time):
+        at = bisect_right(lines, event.recorded_at, key=_time)
+        before = lines[at - 1] if at else None
+        after = lines[at] if at < len(lines) else None
+        if before is not None and before.recorded_at == event.recorded_at:
+            continue  # a replay
+        line = _line(before, event, (runs or {}).get((event.thread_id, event.begun_at)))
+        if not any(line.digests.values()) or line.like(before) or line.like(after):
+            continue
+        lines.insert(at, line)
+        added.append(line)
+    return added
+
+
+def as_newest(event: Row, lines: Sequence[Line]) -> Row:
+    """Return *event*, not earlier than any of the *lines*."""
+    return replace(event, recorded_at=max([event.recorded_at, *(line.recorded_at + 1 for line in lines)]))
+
+
+def _line(before: Line | None, event: Row, run_id: str | None) -> Line:
+    contents = dict(before.contents) if before else {}
+    digests = dict(before.digests) if before else {}
+    for slot, value in zip(event.shape, event.values, strict=True):
+        if slot.kind != "versioned" or (slot.mode == "default" and before is not None):
+            continue
+        if slot.mode == "fill" and digests.get(slot.name) is not None:
+            continue
+        contents[slot.name] = _text(value)
+        digests[slot.name] = _digest(slot, value)
+    carried = _text(event.get("run_id"))
+    return Line(event.thread_id, event.recorded_at, carried or run_id, digests, contents)
+
+
+def _text(value: Value) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None else str(value)
+
+
+def _digest(slot: Slot, value: Value) -> str | None:
+    text = _text(value)
+    if text is None:
+        return None
+    if slot.sql_type == "jsonb":
+        text = json.dumps(json.loads(text, parse_float=_number, parse_int=_number), sort_keys=True)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _number(text: str) -> Any:
+    """Return one spelling for all spellings of a number, as nothing that a string could be."""
+    return ["number", str(Decimal(text).normalize())]

@@ -1,0 +1,128 @@
+"""Where events come in: appended to the spool, or kept in memory where the disk does not take them, or dropped and counted."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+from .delivery import degraded
+from .errors import SpoolError
+from .feed import Feed
+from .row import dumps
+from .segment import MAX_PAYLOAD
+from .spool import MemoryQueue, Spool, reason
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .feed import Source
+    from .journal import Counts
+    from .row import Row
+
+MEMORY_ROWS: Final = 10_000  # what the memory queue holds
+MEMORY_BYTES: Final = 16 << 20
+
+Mark = tuple["Source", int]
+"""A source, and how much it held at some moment."""
+
+
+class Intake:
+    """The queues of this process: a spool below *root*, with None only memory. *max_bytes*, *min_free*, *durable*: see `Spool`."""
+
+    def __init__(self, root: Path | None, *, max_bytes: int, min_free: int, durable: bool) -> None:
+        self.root = root
+        self._max_bytes = max_bytes
+        self._min_free = min_free
+        self._durable = durable
+        self._memory = MemoryQueue(MEMORY_ROWS, MEMORY_BYTES)
+        self._memory_feed = Feed(self._memory)
+        self._lock = threading.RLock()
+        self._let_go = False
+        self.dropped = 0
+        self.diskless: str | None = None
+        """Why the latest event is not on the disk."""
+        self._open()
+
+    def _open(self) -> None:
+        self.spool: Spool | None = None
+        self.feeds = [self._memory_feed]
+        if self.root is not None:
+            self.spool = Spool(self.root, max_bytes=self._max_bytes, min_free=self._min_free, durable=self._durable)
+            self.feeds.append(Feed(self.spool))
+
+    def accept(self, row: Row) -> None:
+        """Append *row* to the spool; where that fails keep it in memory, and where that is full count it as dropped."""
+        key, payload = row.thread_id.encode(errors="replace"), _payload(row)
+        spool = self.spool
+        if spool is not None:
+            try:
+                spool.append(key, payload)
+            except (OSError, SpoolError) as error:
+                self.diskless = reason(error)
+                spool.lose(key, "in memory only")
+            else:
+                self.diskless = None
+                return
+        try:
+            self._memory.append(payload)
+        except SpoolError:
+            with self._lock:
+                self.dropped += 1
+            if spool is not None:
+                spool.lose(key, "dropped")
+
+    def sync(self) -> bool:
+        """Return whether all that was accepted before is on the disk itself, after waiting for it."""
+        if self.spool is None or self.diskless:
+            return False
+        try:
+            self.spool.sync()
+        except OSError as error:
+            self.diskless = reason(error)
+        return self.diskless is None
+
+    @property
+    def counts(self) -> list[Counts]:
+        """The counters of each queue."""
+        return [feed.source.snapshot() for feed in self.feeds]
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything that came in is not settled."""
+        return any(counts.done < counts.appended for counts in self.counts)
+
+    def marks(self) -> list[Mark]:
+        """Return how much came in until now, for `passed`."""
+        return [(feed.source, feed.source.snapshot().appended) for feed in self.feeds]
+
+    @staticmethod
+    def passed(marks: list[Mark]) -> bool:
+        """Return whether all that had come in at *marks* is settled."""
+        return all(source.snapshot().done >= mark for source, mark in marks)
+
+    def let_go(self) -> None:
+        """Leave the spool's directory: removed if it is empty, otherwise whoever adopts it stores what is left, and counts it."""
+        if self.spool is not None:
+            self.spool.close()
+            counts = self.spool.snapshot()
+            self._let_go = counts.settled < counts.appended
+
+    def renew(self) -> Counts | None:
+        """Begin a new directory if something was let go; return the counters of the old one."""
+        if not self._let_go or self.spool is None:
+            return None
+        self._let_go = False
+        self.spool.close()
+        counts = self.spool.snapshot()
+        self._open()
+        return counts
+
+
+def _payload(row: Row) -> bytes:
+    try:
+        payload = dumps(row)
+    except (TypeError, ValueError) as error:
+        return dumps(degraded(row, f"the row is no JSON: {type(error).__name__}"))
+    if len(payload) > MAX_PAYLOAD:
+        return dumps(degraded(row, f"the row has {len(payload)} bytes, more than {MAX_PAYLOAD}"))
+    return payload

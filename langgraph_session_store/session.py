@@ -1,0 +1,294 @@
+"""What comes back from a store: sessions, pages of them, their versions and analytics, each with a notebook display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from . import display
+from .columns import TableColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    import pandas as pd
+
+_SHOWN_ROWS: Final = 50
+_ASIDE: Final = frozenset(
+    {
+        "id",
+        "updated_at",
+        "trace_id",
+        "started_at",
+        "finished_at",
+        "checkpoint_id",
+        "metadata",
+        "rejected",
+        "recorded_at",
+    }
+)
+"""Columns that the display of a page leaves out."""
+
+
+class Session(dict[str, Any]):
+    """One row, by column name."""
+
+    def __repr__(self) -> str:
+        told = [f"{name}={self[name]!r}" for name in ("thread_id", "workflow_status") if name in self]
+        size = "1 column" if len(self) == 1 else f"{len(self)} columns"
+        return f"Session({', '.join([*told, size])})"
+
+    def _repr_html_(self) -> str:
+        rows = [(display.line(name), display.block(value)) for name, value in self.items()]
+        return display.table(f"Session {self.get('thread_id', '')}", (), rows)
+
+
+class SessionPage(list[Session]):
+    """Sessions in order. ``next_cursor`` continues the query behind them, None where nothing is left."""
+
+    def __init__(
+        self,
+        sessions: Iterable[Session] = (),
+        *,
+        next_cursor: str | None = None,
+        columns: Iterable[TableColumn] = (),
+    ) -> None:
+        super().__init__(sessions)
+        self.next_cursor = next_cursor
+        self.columns = tuple(columns)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the page as a DataFrame with the columns' types; needs pandas."""
+        from . import frames
+
+        return frames.to_pandas(self, self.columns)
+
+    def to_arrow(self) -> Any:
+        """Return the page as an Arrow table with the columns' types; needs pyarrow."""
+        from . import frames
+
+        return frames.to_arrow(self, self.columns)
+
+    def __repr__(self) -> str:
+        return f"SessionPage({self._caption()})"
+
+    def _caption(self) -> str:
+        count = "1 session" if len(self) == 1 else f"{len(self):,} sessions"
+        return f"{count}, more behind next_cursor" if self.next_cursor else count
+
+    def _repr_html_(self) -> str:
+        shown = self[:_SHOWN_ROWS]
+        names = list(dict.fromkeys(name for session in shown for name in session if name not in _ASIDE))
+        told = [name for name in names if any(session.get(name) is not None for session in shown)]
+        rows = [[display.line(session.get(name)) for name in told] for session in shown]
+        caption = self._caption() + (f"; the first {_SHOWN_ROWS}" if len(self) > _SHOWN_ROWS else "")
+        return display.table(caption, told, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionVersion:
+    """The versioned fields as one event left them; ``changes`` maps each that differs to its old and new value."""
+
+    version: int
+    recorded_at: datetime
+    run_id: str | None
+    values: dict[str, Any]
+    changes: dict[str, tuple[Any, Any]]
+
+    def _repr_html_(self) -> str:
+        caption = f"Version {self.version}, {display.as_text(self.recorded_at)}, run {self.run_id or '-'}"
+        rows = [(display.line(name), display.difference(old, new)) for name, (old, new) in self.changes.items()]
+        return display.table(caption, ("field", "change"), rows)
+
+
+def session_versions(lines: Iterable[tuple[datetime, str | None, Mapping[str, Any]]]) -> list[SessionVersion]:
+    """Return history *lines* ``(recorded_at, run_id, values)``, oldest first, as versions from 1, newest first."""
+    versions: list[SessionVersion] = []
+    before: Mapping[str, Any] = {}
+    for number, (recorded_at, run_id, values) in enumerate(lines, start=1):
+        versions.append(SessionVersion(number, recorded_at, run_id, dict(values), changes(before, values)))
+        before = values
+    return versions[::-1]
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the fields in which *new* differs from *old*, with both values; a field that one lacks counts as None."""
+    names = dict.fromkeys((*new, *old))
+    return {name: (old.get(name), new.get(name)) for name in names if not _same(old.get(name), new.get(name))}
+
+
+def _same(old: object, new: object) -> bool:
+    """Compare as jsonb does, to which 1 is not true as it is to Python."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(_same(old[key], new[key]) for key in old)
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_same, old, new))
+    return isinstance(old, bool) == isinstance(new, bool) and old == new
+
+
+def success_rate(passed: int, finished: int) -> float | None:
+    """Return *passed* of *finished* as a fraction from 0 to 1, None where nothing finished."""
+    return passed / finished if finished else None
+
+
+@dataclass(frozen=True, slots=True)
+class NumericSummary:
+    """A numeric column over some sessions; None where none has a value."""
+
+    mean: float | None = None
+    min: float | None = None
+    max: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary(Mapping[str, Any]):
+    """Numbers about some sessions, read by attribute and by key.
+
+    ``success_rate`` is the fraction, from 0 to 1, of the completed and failed whose ``tests_passed`` is true. Durations are seconds.
+    What the record has no field for is None or empty; ``numeric`` holds its numeric columns.
+    """
+
+    total: int
+    by_status: dict[str | None, int] = field(default_factory=dict)
+    success_rate: float | None = None
+    average_code_attempts: float | None = None
+    average_problem_attempts: float | None = None
+    duration_p50: float | None = None
+    duration_p95: float | None = None
+    first_seen: datetime | None = None
+    last_seen: datetime | None = None
+    numeric: dict[str, NumericSummary] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in set(self):
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (item.name for item in fields(self) if item.repr)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain dicts and lists."""
+        return {name: _plain(value) for name, value in self.items()}
+
+    def flat(self) -> dict[str, Any]:
+        """Return its single numbers as one row."""
+        line = {column.name: self[column.name] for column in _METRICS}
+        for name, summary in self.numeric.items():
+            line |= {f"{name}_mean": summary.mean, f"{name}_min": summary.min, f"{name}_max": summary.max}
+        return line
+
+
+_METRICS: Final = (
+    TableColumn("total", "bigint"),
+    TableColumn("success_rate", "double precision"),
+    TableColumn("average_code_attempts", "double precision"),
+    TableColumn("average_problem_attempts", "double precision"),
+    TableColumn("duration_p50", "double precision"),
+    TableColumn("duration_p95", "double precision"),
+    TableColumn("first_seen", "timestamptz"),
+    TableColumn("last_seen", "timestamptz"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyticsGroup(Summary):
+    """The sessions of one group, of one bucket of time that begins at ``start``, or of both."""
+
+    key: dict[str, Any] = field(default_factory=dict)
+    start: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analytics(Summary):
+    """Numbers about all sessions of a filter, by group where asked (``groups``) and over time (``series``).
+
+    ``by_topic`` and ``by_difficulty`` count sessions per value, NULL under None.
+    """
+
+    by_topic: dict[str | None, int] = field(default_factory=dict)
+    by_difficulty: dict[str | None, int] = field(default_factory=dict)
+    groups: list[AnalyticsGroup] = field(default_factory=list)
+    series: list[AnalyticsGroup] = field(default_factory=list)
+    group_columns: tuple[TableColumn, ...] = field(default=(), repr=False)
+
+    def table(self) -> tuple[list[dict[str, Any]], tuple[TableColumn, ...]]:
+        """Return rows and their columns: of the series if there is one, else of the groups, else one row of it all."""
+        slices = self.series or self.groups
+        start = (TableColumn("start", "timestamptz"),) if self.series else ()
+        keys = tuple(column._replace(name=_key_name(column.name)) for column in self.group_columns if slices)
+        numeric = [f"{name}_{part}" for name in self.numeric for part in ("mean", "min", "max")]
+        columns = (*start, *keys, *_METRICS, *(TableColumn(name, "double precision") for name in numeric))
+        if not slices:
+            return [self.flat()], columns
+        empty = dict.fromkeys(numeric)
+        rows = [
+            {
+                "start": part.start,
+                **{_key_name(name): value for name, value in part.key.items()},
+                **empty,
+                **part.flat(),
+            }
+            for part in slices
+        ]
+        return [{column.name: row[column.name] for column in columns} for row in rows], columns
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the rows of `table` as a DataFrame; needs pandas."""
+        from . import frames
+
+        return frames.to_pandas(*self.table())
+
+    def plot(self) -> Any:
+        """Draw the series or the groups; needs matplotlib."""
+        from . import frames
+
+        return frames.plot(self)
+
+    def _repr_html_(self) -> str:
+        rows = [(display.line(name), _counts(value)) for name, value in self.items() if _tells(name, value)]
+        whole = display.table("Analytics", (), rows)
+        if not (self.groups or self.series):
+            return whole
+        lines, columns = self.table()
+        told = [column.name for column in columns if any(line[column.name] is not None for line in lines)]
+        shown = lines[:_SHOWN_ROWS]
+        caption = f"{len(lines):,} rows" + (f"; the first {_SHOWN_ROWS}" if len(lines) > _SHOWN_ROWS else "")
+        return whole + display.table(caption, told, [[display.line(line[name]) for name in told] for line in shown])
+
+
+def _key_name(name: str) -> str:
+    """Name a group's column beside the metrics; a field may be called like one of them."""
+    return f"group_{name}" if name == "start" or any(name == metric.name for metric in _METRICS) else name
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Summary):
+        return value.to_dict()
+    if isinstance(value, NumericSummary):
+        return {"mean": value.mean, "min": value.min, "max": value.max}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _tells(name: str, value: object) -> bool:
+    return name not in ("groups", "series") and value is not None and value != {}
+
+
+def _counts(value: object) -> str:
+    if not isinstance(value, dict):
+        return display.line(value)
+    parts = [f"{display.line(key)}: {display.line(_compact(item))}" for key, item in value.items()]
+    return ", ".join(parts[:_SHOWN_ROWS]) + (" …" if len(parts) > _SHOWN_ROWS else "")
+
+
+def _compact(value: object) -> object:
+    if not isinstance(value, NumericSummary):
+        return value
+    return f"{display.as_text(value.mean)} ({display.as_text(value.min)} to {display.as_text(value.max)})"

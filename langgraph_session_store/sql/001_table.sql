@@ -1,0 +1,5 @@
+-- 001_table: one row per thread
+CREATE TABLE IF NOT EXISTS {table} (
+    {columns},
+    {keys}
+)

@@ -1,0 +1,2 @@
+-- count_sessions: how many sessions match
+SELECT count(*) FROM {table} WHERE {condition}

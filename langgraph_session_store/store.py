@@ -1,0 +1,328 @@
+"""The two stores: a line or two per method; what they say to Postgres is in `queries`, `analytics`, `writes` and `schema`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, TypeVar, Unpack
+
+from . import queries, writes
+from ._engine import AsyncEngine, Engine
+from .encode import thread_key
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+    from datetime import datetime, timedelta
+    from uuid import UUID
+
+    from ._store import Own
+    from .paging import Condition
+    from .queries import AnyOf, Fields, OrderBy
+    from .query import Query
+    from .row import Row
+    from .schema import Report
+    from .session import Analytics, Session, SessionPage, SessionVersion
+
+T = TypeVar("T")
+
+
+class SessionStore(Engine):
+    """The sessions of one table in one Postgres.
+
+    *conninfo* is a DSN; without one the environment says where (``DATABASE_URL``, ``POSTGRES_HOST`` ...), else an embedded Postgres
+    is used. *table* and *schema* default to the record's table and to what the connection's ``search_path`` says. The first use
+    connects, and creates or upgrades the table unless *setup* is False; constructing a store does not. At most *pool_size*
+    connections are open. Every method may raise a `StoreError`, and a `FilterError` where it takes filters.
+    """
+
+    def setup(self, *, distributed: bool = False) -> Report:
+        """Create or upgrade the table, its indexes, trigger, view, history and tombstones; idempotent, in one transaction.
+
+        *distributed* makes the keys that Citus needs, and distributes the table where there is Citus.
+        """
+        with self._lock:
+            return self._open(distributed=distributed)
+
+    def save(
+        self,
+        thread_id: object,
+        state: object,
+        *,
+        run_id: str | None = None,
+        workflow_status: str | None = None,
+        user_id: str | None = None,
+        **own: Unpack[Own],
+    ) -> UUID:
+        """Write what *state* says about a thread now, over whatever is there, and return the row's id.
+
+        Fields that the state lacks, and columns that are None, keep what they have; the status of a new row is ``running``.
+        """
+        self.ensure()
+        columns = {"run_id": run_id, "workflow_status": workflow_status, "user_id": user_id, **own}
+        (batch,) = writes.batches([self._event(thread_id, state, columns)])
+        (row_id,) = self.transaction(writes.write(self.table, batch, guarded=False)).ids.values()
+        return row_id
+
+    def save_many(self, rows: Iterable[Row | Mapping[str, object]]) -> int:
+        """Write many rows, in transactions of at most 500, and return how many sessions changed.
+
+        A mapping holds a ``thread_id``, the store's columns and fields by name, or what a state would hold, and is written as by
+        `save`; a `Row` is an event, which an older or equal one leaves as it is.
+        """
+        self.ensure()
+        return sum(
+            len(self.transaction(writes.write(self.table, batch, guarded=guarded)).ids)
+            for batch, guarded in self._chunks(rows)
+        )
+
+    def update(self, thread_id: object, **fields: object) -> bool:
+        """Set declared fields of a session and touch nothing else; return whether there is such a session."""
+        self._settle()
+        self.ensure()
+        return self.transaction(writes.amend(self.table, self._change(thread_id, fields)))
+
+    def link_run(self, thread_id: object, run_id: str) -> bool:
+        """Correlate a session with the MLflow run *run_id*; return whether there is such a session."""
+        return self._read(writes.link_run(self.table, thread_id, run_id)) > 0
+
+    def mark_abandoned(self, older_than: timedelta | datetime) -> int:
+        """Mark running sessions of which nothing was heard for *older_than*, or since that moment; return how many."""
+        self._settle()
+        return self.transaction(writes.mark_abandoned(self.table, older_than))
+
+    def delete(self, thread_id: object) -> bool:
+        """Remove a session and its history; return whether there was one. Events from before are not stored any more."""
+        return self._erase(thread_key(thread_id)) > 0
+
+    def erase(self, *, any_of: AnyOf = None, **filters: object) -> int:
+        """Remove the sessions that match, with their histories; return how many. FilterError where every row would match."""
+        return self._erase_all(self._restricting(filters, any_of))
+
+    def purge(self, *, older_than: timedelta | datetime) -> int:
+        """Remove the sessions that did not change for *older_than*, or since that moment; return how many."""
+        return self._erase_all(writes.older("updated_at", older_than))
+
+    # --- reading ---
+
+    def get(self, thread_id: object) -> Session | None:
+        """Return the session of a thread, None if there is none."""
+        return self._read(queries.get(self.table, thread_id))
+
+    def query(
+        self,
+        *,
+        order_by: OrderBy = "-created_at",
+        limit: int = 50,
+        cursor: str | None = None,
+        any_of: AnyOf = None,
+        fields: Fields = None,
+        **filters: object,
+    ) -> SessionPage:
+        """Return at most *limit* (1 to 1,000) sessions that match; *cursor* is the ``next_cursor`` of the page before."""
+        return self._read(
+            queries.page(
+                self.table, filters, any_of=any_of, fields=fields, order_by=order_by, limit=limit, cursor=cursor
+            )
+        )
+
+    def iter(
+        self, *, order_by: OrderBy = "-created_at", any_of: AnyOf = None, fields: Fields = None, **filters: object
+    ) -> Iterator[Session]:
+        """Yield every session that matches, in constant memory; a connection is in use until the end."""
+        query = queries.every(self.table, filters, any_of=any_of, fields=fields, order_by=order_by)
+        self._settle()
+        return self.stream(query)
+
+    def count(self, *, any_of: AnyOf = None, **filters: object) -> int:
+        """Return how many sessions match."""
+        return self._read(queries.number(self.table, filters, any_of=any_of))
+
+    def analytics(
+        self,
+        *,
+        group_by: Fields = None,
+        bucket: str | None = None,
+        any_of: AnyOf = None,
+        **filters: object,
+    ) -> Analytics:
+        """Return numbers about the sessions that match, by *group_by* columns and per *bucket* (hour, day or week, in UTC)."""
+        return self._read(self._numbers(filters, any_of, group_by, bucket))
+
+    def versions(self, thread_id: object) -> list[SessionVersion]:
+        """Return the history of a session's versioned fields, newest first."""
+        return self._read(queries.versions(self.table, thread_id))
+
+    def changes(self, since: datetime | None = None, *, poll: float = 1.0) -> Iterator[Session]:
+        """Yield sessions as they change, for ever: those that changed after *since* (default: now), asked for every *poll* seconds.
+
+        A session is told at least once per change, and only in its latest state.
+        """
+        self.ensure()
+        tail = queries.Tail(self.table, since or self._now())
+        while True:
+            yield from tail.tell(self.run(tail.query()))
+            if tail.drained:
+                time.sleep(poll)
+
+    # --- inside ---
+
+    def _read(self, query: Query[T]) -> T:
+        self._settle()
+        return self.run(query)
+
+    def _erase(self, which: str | Condition) -> int:
+        self._settle()
+        self.ensure()
+        with self._burying() as buried:
+            return buried(self.transaction(writes.erase(self.table, which)))
+
+    def _erase_all(self, which: str | Condition) -> int:
+        total = removed = self._erase(which)
+        while removed:
+            total += (removed := self._erase(which))
+        return total
+
+
+class AsyncSessionStore(AsyncEngine):
+    """`SessionStore` for asyncio: the same names, awaited. Each event loop that uses it has connections of its own."""
+
+    # --- writing ---
+
+    async def setup(self, *, distributed: bool = False) -> Report:
+        """Create or upgrade the table; see `SessionStore.setup`."""
+        return await self._open(distributed=distributed)
+
+    async def save(
+        self,
+        thread_id: object,
+        state: object,
+        *,
+        run_id: str | None = None,
+        workflow_status: str | None = None,
+        user_id: str | None = None,
+        **own: Unpack[Own],
+    ) -> UUID:
+        """Write what *state* says about a thread now and return the row's id; see `SessionStore.save`."""
+        await self.ensure()
+        columns = {"run_id": run_id, "workflow_status": workflow_status, "user_id": user_id, **own}
+        (batch,) = writes.batches([self._event(thread_id, state, columns)])
+        (row_id,) = (await self.transaction(writes.write(self.table, batch, guarded=False))).ids.values()
+        return row_id
+
+    async def save_many(self, rows: Iterable[Row | Mapping[str, object]]) -> int:
+        """Write many rows and return how many sessions changed; see `SessionStore.save_many`."""
+        await self.ensure()
+        changed = 0
+        for batch, guarded in self._chunks(rows):
+            changed += len((await self.transaction(writes.write(self.table, batch, guarded=guarded))).ids)
+        return changed
+
+    async def update(self, thread_id: object, **fields: object) -> bool:
+        """Set declared fields of a session; see `SessionStore.update`."""
+        await self._asettle()
+        await self.ensure()
+        return await self.transaction(writes.amend(self.table, self._change(thread_id, fields)))
+
+    async def link_run(self, thread_id: object, run_id: str) -> bool:
+        """Correlate a session with the MLflow run *run_id*; return whether there is such a session."""
+        return await self._read(writes.link_run(self.table, thread_id, run_id)) > 0
+
+    async def mark_abandoned(self, older_than: timedelta | datetime) -> int:
+        """Mark running sessions of which nothing was heard for *older_than*, or since that moment; return how many."""
+        await self._asettle()
+        return await self.transaction(writes.mark_abandoned(self.table, older_than))
+
+    async def delete(self, thread_id: object) -> bool:
+        """Remove a session and its history; see `SessionStore.delete`."""
+        return await self._erase(thread_key(thread_id)) > 0
+
+    async def erase(self, *, any_of: AnyOf = None, **filters: object) -> int:
+        """Remove the sessions that match, with their histories; see `SessionStore.erase`."""
+        return await self._erase_all(self._restricting(filters, any_of))
+
+    async def purge(self, *, older_than: timedelta | datetime) -> int:
+        """Remove the sessions that did not change for *older_than*, or since that moment; return how many."""
+        return await self._erase_all(writes.older("updated_at", older_than))
+
+    # --- reading ---
+
+    async def get(self, thread_id: object) -> Session | None:
+        """Return the session of a thread, None if there is none."""
+        return await self._read(queries.get(self.table, thread_id))
+
+    async def query(
+        self,
+        *,
+        order_by: OrderBy = "-created_at",
+        limit: int = 50,
+        cursor: str | None = None,
+        any_of: AnyOf = None,
+        fields: Fields = None,
+        **filters: object,
+    ) -> SessionPage:
+        """Return at most *limit* (1 to 1,000) sessions that match; *cursor* is the ``next_cursor`` of the page before."""
+        return await self._read(
+            queries.page(
+                self.table, filters, any_of=any_of, fields=fields, order_by=order_by, limit=limit, cursor=cursor
+            )
+        )
+
+    async def iter(
+        self, *, order_by: OrderBy = "-created_at", any_of: AnyOf = None, fields: Fields = None, **filters: object
+    ) -> AsyncIterator[Session]:
+        """Yield every session that matches, in constant memory; a connection is in use until the end."""
+        query = queries.every(self.table, filters, any_of=any_of, fields=fields, order_by=order_by)
+        await self._asettle()
+        async for session in self.stream(query):
+            yield session
+
+    async def count(self, *, any_of: AnyOf = None, **filters: object) -> int:
+        """Return how many sessions match."""
+        return await self._read(queries.number(self.table, filters, any_of=any_of))
+
+    async def analytics(
+        self,
+        *,
+        group_by: Fields = None,
+        bucket: str | None = None,
+        any_of: AnyOf = None,
+        **filters: object,
+    ) -> Analytics:
+        """Return numbers about the sessions that match; see `SessionStore.analytics`."""
+        return await self._read(self._numbers(filters, any_of, group_by, bucket))
+
+    async def versions(self, thread_id: object) -> list[SessionVersion]:
+        """Return the history of a session's versioned fields, newest first."""
+        return await self._read(queries.versions(self.table, thread_id))
+
+    async def changes(self, since: datetime | None = None, *, poll: float = 1.0) -> AsyncIterator[Session]:
+        """Yield sessions as they change, for ever; see `SessionStore.changes`."""
+        await self.ensure()
+        tail = queries.Tail(self.table, since or self._now())
+        while True:
+            for session in tail.tell(await self.run(tail.query())):
+                yield session
+            if tail.drained:
+                await asyncio.sleep(poll)
+
+    # --- inside ---
+
+    async def _read(self, query: Query[T]) -> T:
+        await self._asettle()
+        return await self.run(query)
+
+    async def _asettle(self) -> None:
+        if any(backlog.pending for backlog in self._backlogs):
+            await asyncio.to_thread(self._settle)
+
+    async def _erase(self, which: str | Condition) -> int:
+        await self._asettle()
+        await self.ensure()
+        with self._burying() as buried:
+            return buried(await self.transaction(writes.erase(self.table, which)))
+
+    async def _erase_all(self, which: str | Condition) -> int:
+        total = removed = await self._erase(which)
+        while removed:
+            total += (removed := await self._erase(which))
+        return total

@@ -1,0 +1,370 @@
+"""Everything that changes rows: events, corrections, erasure. Pure: statements and the steps between them, no connection.
+
+Writers of one table hold a shared lock until they commit, and who erases an exclusive one: so either an event finds the tombstone, or
+the one who erases finds the row. Row locks are taken in the order of the threads' ids; those of one thread's upsert also keep
+its history in order, because Postgres takes them even where the upsert then changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from hashlib import sha256
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from psycopg.sql import SQL, Composable
+
+from .clock import to_datetime, to_microseconds
+from .encode import thread_key
+from .errors import DataError, FilterError
+from .history import Line, as_newest, makes_history, new_lines
+from .paging import Condition
+from .query import Query, Rows, Steps, Table, count, listed, name, names, nothing, single, statement
+from .row import Row, Shape, Slot, Value, merge
+from .sql import load
+from .sqltypes import BOOLEAN, DOUBLE, INTEGER, REAL, sql_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from uuid import UUID
+
+_TYPE: Final = re.compile(r"[a-z_][\w ]*(\(\d+( *, *\d+)?\))?[\w ]*(\[\])?", re.ASCII | re.IGNORECASE)
+_STRINGS: Final = ("text", "varchar", "char", "character", "bpchar", "citext")
+_UNWRITTEN: Final = frozenset({"id", "thread_id", "recorded_at", "updated_at", "duration_seconds"})
+"""Columns that the store or the database fills in, whatever an event carries."""
+
+_NEVER: Final = -(2**63)
+_MAKERS: Final[dict[str, Callable[[Any], Value]]] = {
+    "bigint": int,
+    "double precision": float,
+    "boolean": bool,
+    "text": str,
+}
+_NEWER: Final = SQL("excluded.recorded_at > s.recorded_at")
+_OLDER: Final = SQL("excluded.recorded_at < s.recorded_at")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Events that one statement can write: merged ``rows`` of one shape and distinct threads, and the ``events`` in them."""
+
+    shape: Shape
+    rows: tuple[Row, ...]
+    events: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What `erase` removed, and when on the database's clock, in microseconds since the epoch."""
+
+    rows: int
+    at: int | None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `write` did: the ids of the rows that changed, and how many events are in them or came too late."""
+
+    ids: Mapping[str, UUID]
+    stored: int
+    superseded: int
+
+
+def batches(events: Iterable[Row]) -> list[Batch]:
+    """Return *events* merged, grouped by shape, and in an order in which they may be written.
+
+    Events of one thread are merged where they belong to one run and no other run of the thread lies between them. Merging more would give
+    values of an older run the time of a newer one, and then they would win over what another process wrote in between.
+    """
+    threads: dict[str, list[Row]] = defaultdict(list)
+    for event in events:
+        threads[event.thread_id].append(event)
+    groups: dict[tuple[int, Shape], list[tuple[Row, list[Row]]]] = defaultdict(list)
+    for thread_id in sorted(threads):
+        ordered = sorted(threads[thread_id], key=attrgetter("recorded_at"))
+        for turn, (_, run) in enumerate(groupby(ordered, attrgetter("begun_at"))):
+            merged = merge(of_run := list(run))
+            groups[turn, merged.shape].append((merged, of_run))
+    return [
+        Batch(shape, tuple(row for row, _ in group), tuple(event for _, of_run in group for event in of_run))
+        for (_, shape), group in sorted(groups.items(), key=lambda item: item[0][0])
+    ]
+
+
+def write(table: Table, batch: Batch, *, guarded: bool = True) -> Steps[Written]:
+    """Write *batch* and its history in one transaction of its own: batches of several shapes in one could deadlock.
+
+    Unguarded rows win over whatever is there, older or not, erased or not.
+    """
+    yield lock(table, shared=True)
+    rows, events = batch.rows, batch.events
+    if guarded:
+        erased = yield tombstones(table, [row.thread_id for row in rows])
+        rows, events = _standing(rows, erased), _standing(events, erased)
+    ids: dict[str, UUID] = {}
+    runs: dict[tuple[str, int], str | None] = {}
+    if rows:
+        begun = {row.thread_id: row.begun_at for row in rows}
+        for thread_id, row_id, run_id in (yield upsert(table, rows, guarded=guarded)):
+            ids[thread_id] = row_id
+            runs[thread_id, begun[thread_id]] = run_id
+    yield from _record(table, events, runs)
+    stored = sum(event.thread_id in ids for event in events)
+    return Written(ids, stored, len(batch.events) - stored)
+
+
+def _standing(rows: tuple[Row, ...], erased: Mapping[bytes, int]) -> tuple[Row, ...]:
+    """Return the *rows* of runs that began after their thread was erased."""
+    if not erased:
+        return rows
+    return tuple(row for row in rows if row.begun_at > erased.get(thread_hash(row.thread_id), _NEVER))
+
+
+def amend(table: Table, change: Row) -> Steps[bool]:
+    """Set what *change* carries in the row of its thread and add it to the history; return whether there is such a row."""
+    names_ = [slot.name for slot in change.shape]
+    updates = SQL(", ").join(
+        SQL("{} = {}").format(name(slot.name), _cast(SQL(f"%(v{index})s"), slot.sql_type))
+        for index, slot in enumerate(change.shape)
+    )
+    params = {f"v{index}": value for index, value in enumerate(change.values)} | {"thread_id": change.thread_id}
+    assert names_, "an update without a field"
+    runs = yield Query(statement(load("update"), table=table.full, updates=updates), params, listed)
+    if not runs:
+        return False
+    yield from _record(table, [change], {(change.thread_id, change.begun_at): runs[0][0]}, newest=True)
+    return True
+
+
+def erase(table: Table, which: str | Condition, *, chunk: int = 1000) -> Steps[Erased]:
+    """Remove rows and histories and leave tombstones: of one thread, or of at most *chunk* that meet a condition."""
+    yield lock(table)
+    if isinstance(which, Condition):
+        text = statement(load("select_threads"), table=table.full, condition=which.sql)
+        found = yield Query(text, {**which.params, "chunk": chunk}, listed)
+        threads = [thread_id for (thread_id,) in found]
+    else:
+        threads = [thread_key(which)]
+    if not threads:
+        return Erased(0, None)
+    hashes = [thread_hash(thread_id) for thread_id in threads]
+    at = yield Query(statement(load("bury"), erased=table.erased), {"hashes": hashes}, single)
+    params = {"threads": threads}
+    yield Query(statement(load("delete_versions"), versions=table.versions), params, nothing)
+    removed = yield Query(statement(load("delete_sessions"), table=table.full), params, count)
+    return Erased(removed, at)
+
+
+def link_run(table: Table, thread_id: object, run_id: str) -> Query[int]:
+    """Set the MLflow run of a session."""
+    params = {"thread_id": thread_key(thread_id), "run_id": run_id}
+    return Query(statement(load("link_run"), table=table.full), params, count)
+
+
+def mark_abandoned(table: Table, older_than: timedelta | datetime) -> Steps[int]:
+    """Mark running rows of which nothing was heard for *older_than*, or since."""
+    yield lock(table)
+    old = older("recorded_at", older_than)
+    marked: int = yield Query(statement(load("mark_abandoned"), table=table.full, older=old.sql), old.params, count)
+    return marked
+
+
+def older(column: str, than: timedelta | datetime) -> Condition:
+    """Return the condition that *column* is longer ago than an interval, or before a moment; FilterError on anything else."""
+    if isinstance(than, timedelta):
+        return Condition(SQL("{} < now() - %(age)s::interval").format(name(column)), {"age": than})
+    if isinstance(than, datetime) and than.tzinfo is not None:
+        return Condition(SQL("{} < %(before)s::timestamptz").format(name(column)), {"before": than})
+    raise FilterError("older_than: expected a timedelta, or a datetime with a time zone")
+
+
+def lock(table: Table, *, shared: bool = False) -> Query[None]:
+    """Wait for those who erase from *table*, or (not *shared*) for all who write to it, until the transaction ends."""
+    key = f"langgraph_session_store:{table.name}"  # without the schema, which not everybody names
+    return Query(load("lock_shared" if shared else "lock").as_bytes(None), {"key": key}, nothing)
+
+
+def clock() -> Query[int]:
+    """Read the database's clock in microseconds since the epoch."""
+    return Query(load("clock").as_bytes(None), {}, single)
+
+
+def tombstones(table: Table, threads: Iterable[str]) -> Query[dict[bytes, int]]:
+    """Read when those of *threads* that were erased were, by hash, in microseconds since the epoch."""
+
+    def read(rows: Rows, _: int) -> dict[bytes, int]:
+        return {bytes(digest): to_microseconds(at) for digest, at in rows}
+
+    return Query(statement(load("tombstones"), erased=table.erased), {"hashes": list(map(thread_hash, threads))}, read)
+
+
+def thread_hash(thread_id: str) -> bytes:
+    """Return what a tombstone knows of a thread."""
+    return sha256(thread_id.encode()).digest()
+
+
+def upsert(table: Table, rows: Sequence[Row], *, guarded: bool = True) -> Query[Rows]:
+    """Write merged *rows* of one shape and distinct threads; reads (thread_id, id, run_id) of those that changed."""
+    slots = _written(rows[0].shape)
+    params: dict[str, Any] = {
+        "thread_id": [row.thread_id for row in rows],
+        "recorded_at": [to_datetime(row.recorded_at) for row in rows],
+    }
+    for index, slot in slots:
+        params[f"c{index}"] = _array(slot.sql_type, [row.values[index] for row in rows])
+    return Query(_upsert(table, rows[0].shape, guarded), params, listed)
+
+
+@lru_cache(maxsize=256)
+def _upsert(table: Table, shape: Shape, guarded: bool) -> bytes:
+    slots = [slot for _, slot in _written(shape)]
+    carried = [slot.name for slot in slots]
+    arrays = [SQL(f"%(c{index})b::{_array_type(slot.sql_type)}[]") for index, slot in _written(shape)]
+    updates = [
+        SQL("{} = {}").format(name(slot.name), _updated(slot, guarded)) for slot in slots if slot.mode != "default"
+    ]
+    updates += [SQL("{0} = greatest(s.{0}, excluded.{0})").format(SQL(time)) for time in ("recorded_at", "updated_at")]
+    return statement(
+        load("upsert"),
+        table=table.full,
+        columns=names(["thread_id", "recorded_at", *carried]),
+        names=names(["thread_id", "recorded_at", *carried]),
+        arrays=SQL(", ").join([SQL("%(thread_id)b::text[]"), SQL("%(recorded_at)b::timestamptz[]"), *arrays]),
+        values=SQL(", ").join(
+            [
+                SQL("d.thread_id"),
+                SQL("d.recorded_at"),
+                *(_cast(SQL("d.") + name(slot.name), slot.sql_type) for slot in slots),
+            ]
+        ),
+        updates=SQL(",\n    ").join(updates),
+        applies=_applies(slots) if guarded else SQL("TRUE"),
+    )
+
+
+def _updated(slot: Slot, guarded: bool) -> Composable:
+    """Return the value of a column of a row that is there: what a newer event says, then what an older one fills."""
+    slots = {
+        "mine": SQL("s.") + name(slot.name),
+        "theirs": SQL("excluded.") + name(slot.name),
+        "newer": _NEWER,
+        "older": _OLDER,
+    }
+    newer = "coalesce({mine}, {theirs})" if slot.mode == "fill" else "{theirs}"
+    if not guarded:
+        return SQL(newer).format(**slots)
+    fill = "" if slot.kind == "own" else " WHEN {older} THEN coalesce({mine}, {theirs})"
+    return SQL(f"CASE WHEN {{newer}} THEN {newer}{fill} ELSE {{mine}} END").format(**slots)
+
+
+def _applies(slots: Iterable[Slot]) -> Composable:
+    """Return the condition under which an event changes anything: a replay does not even touch the row."""
+    gaps = [
+        SQL("s.{0} IS NULL AND excluded.{0} IS NOT NULL").format(name(slot.name))
+        for slot in slots
+        if slot.kind != "own" and slot.mode != "default"
+    ]
+    if not gaps:
+        return _NEWER
+    return SQL("{} OR ({} AND ({}))").format(_NEWER, _OLDER, SQL(" OR ").join(gaps))
+
+
+def _record(
+    table: Table, events: Iterable[Row], runs: Mapping[tuple[str, int], str | None], *, newest: bool = False
+) -> Steps[None]:
+    """Add the history lines of *events*, whose threads' rows this transaction holds locked."""
+    threads: dict[str, list[Row]] = defaultdict(list)
+    for event in filter(makes_history, events):
+        threads[event.thread_id].append(event)
+    if not threads:
+        return
+    columns = _history_columns(table, threads.values())
+    lines: dict[str, list[Line]] = yield _read_lines(table, "latest_versions", threads, columns)
+    if newest:
+        threads = {thread: [as_newest(event, lines.get(thread, ())) for event in of] for thread, of in threads.items()}
+    late = [
+        thread for thread, known in lines.items() if min(e.recorded_at for e in threads[thread]) < known[0].recorded_at
+    ]
+    if late:
+        lines |= yield _read_lines(table, "all_versions", late, columns)
+    added = [line for thread, of in threads.items() for line in new_lines(lines.get(thread, ()), of, runs)]
+    if added:
+        yield _add_lines(table, added, columns)
+
+
+def _history_columns(table: Table, events: Iterable[Iterable[Row]]) -> dict[str, str]:
+    """Return names and SQL types of the table's versioned columns and of those that the events know besides."""
+    shapes = {event.shape for of in events for event in of}
+    carried = {slot.name: slot.sql_type for shape in shapes for slot in shape if slot.kind == "versioned"}
+    return {column.name: column.sql_type for column in table.versioned} | dict(sorted(carried.items()))
+
+
+def _read_lines(
+    table: Table, which: str, threads: Iterable[str], columns: Mapping[str, str]
+) -> Query[dict[str, list[Line]]]:
+    contents = SQL(", ").join(SQL("{}::text").format(name(column)) for column in columns)
+
+    def read(rows: Rows, _: int) -> dict[str, list[Line]]:
+        lines: dict[str, list[Line]] = defaultdict(list)
+        for thread_id, at, digests, *values in rows:
+            known = dict(zip(columns, values, strict=True))
+            lines[thread_id].append(Line(thread_id, to_microseconds(at), None, digests, known))
+        return lines
+
+    text = statement(load(which), versions=table.versions, columns=contents)
+    return Query(text, {"threads": list(threads)}, read)
+
+
+def _add_lines(table: Table, lines: Sequence[Line], columns: Mapping[str, str]) -> Query[None]:
+    params: dict[str, Any] = {
+        "thread_id": [line.thread_id for line in lines],
+        "recorded_at": [to_datetime(line.recorded_at) for line in lines],
+        "run_id": [line.run_id for line in lines],
+        "digests": [orjson.dumps(line.digests).decode() for line in lines],
+    }
+    params |= {f"c{index}": [line.contents.get(column) for line in lines] for index, column in enumerate(columns)}
+    types = ["text", "timestamptz", "text", "text", *("text" for _ in columns)]
+    text = statement(
+        load("add_versions"),
+        versions=table.versions,
+        columns=names(columns),
+        names=names(columns),
+        values=SQL(", ").join(_cast(_proposed(column), sql_type) for column, sql_type in columns.items()),
+        arrays=SQL(", ").join(SQL(f"%({param})b::{kind}[]") for param, kind in zip(params, types, strict=True)),
+    )
+    return Query(text, params, nothing)
+
+
+def _written(shape: Shape) -> list[tuple[int, Slot]]:
+    return [(index, slot) for index, slot in enumerate(shape) if slot.name not in _UNWRITTEN]
+
+
+def _proposed(column: str) -> Composable:
+    return SQL("d.") + name(column)
+
+
+def _cast(value: Composable, sql_type: str) -> Composable:
+    """Cast text to *sql_type*, except to strings: there an explicit cast would cut what is too long, an assignment refuses it."""
+    if not _TYPE.fullmatch(sql_type):
+        raise DataError(f"{sql_type!r} is no SQL type")
+    if sql_type.split("(", maxsplit=1)[0].split(maxsplit=1)[0].lower() in _STRINGS and not sql_type.endswith("]"):
+        return value
+    return SQL("{}::{}").format(value, SQL(sql_type))
+
+
+def _array_type(name_: str) -> str:
+    return {INTEGER: "bigint", DOUBLE: "double precision", REAL: "double precision", BOOLEAN: "boolean"}.get(
+        sql_type(name_), "text"
+    )
+
+
+def _array(name_: str, values: Sequence[Value]) -> list[Value]:
+    """Return *values* as one Python type, as a binary array needs it."""
+    make = _MAKERS[_array_type(name_)]
+    return [None if value is None else make(value) for value in values]

@@ -1,0 +1,141 @@
+"""A real Postgres for every test: $LGSS_TEST_DSN, else one of the test run's own, which all xdist workers share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from langgraph_session_store.embedded import EmbeddedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from langgraph_session_store.recorder import SessionRecorder
+    from langgraph_session_store.store import SessionStore
+
+# A kill harms nothing without fsync; synchronous_commit stays, since what was acknowledged must survive a kill.
+SETTINGS = {"fsync": "off", "max_connections": "200"}
+
+
+class Server:
+    """A private Postgres that a test may stop and kill."""
+
+    def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self.embedded = EmbeddedServer(folder, system=True, settings=SETTINGS | (settings or {}))
+        self.dsn = ""
+
+    def start(self) -> None:
+        self.dsn = make_conninfo(**self.embedded.start())
+
+    def stop(self) -> None:
+        self.embedded.stop()
+
+    @property
+    def postmaster(self) -> psutil.Process:
+        (pidfile,) = self.folder.glob("pg*/data/postmaster.pid")
+        return psutil.Process(int(pidfile.read_text().splitlines()[0]))
+
+    def kill(self) -> None:
+        """SIGKILL the postmaster and all its children, as a power cut or the OOM killer would."""
+        postmaster = self.postmaster
+        family = [postmaster, *postmaster.children(recursive=True)]
+        for process in family:
+            process.kill()
+        psutil.wait_procs(family, timeout=10)
+
+
+def open_folder() -> Path:
+    """A new folder that the user who serves for root may enter, which tmp_path is not."""
+    folder = Path(tempfile.mkdtemp(prefix="lgss-"))
+    folder.chmod(0o755)
+    return folder
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "requires(*programs): skip, and under CI fail, where a program is not installed")
+    if not hasattr(config, "workerinput"):
+        os.environ["LGSS_TEST_HOME"] = str(open_folder())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        return
+    home = Path(os.environ.pop("LGSS_TEST_HOME"))
+    if any(home.glob("shared/pg*/data")):  # a worker that crashed left the server to us
+        server = EmbeddedServer(home / "shared", system=True, settings=SETTINGS)
+        server.start()
+        server.stop()
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    programs = [name for marker in item.iter_markers("requires") for name in marker.args]
+    where = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    if missing := [name for name in programs if shutil.which(name, path=where) is None]:
+        why = f"not installed: {', '.join(missing)} (apt-get install)"
+        pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def dsn() -> Iterator[str]:
+    """The database that all tests share; each has its own `schema` in it."""
+    if given := os.environ.get("LGSS_TEST_DSN"):
+        yield given
+        return
+    server = EmbeddedServer(Path(os.environ["LGSS_TEST_HOME"]) / "shared", system=True, settings=SETTINGS)
+    yield make_conninfo(**server.start())
+    server.stop()
+
+
+@pytest.fixture
+def schema(dsn: str) -> Iterator[str]:
+    """A fresh schema, dropped afterwards."""
+    name = f"t_{uuid.uuid4().hex[:16]}"
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+    yield name
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("SET lock_timeout = '10s'")  # rather an error than a run that hangs on a leaked transaction
+        conn.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A private Postgres, started."""
+    folder = open_folder()
+    private = Server(folder / "pg")
+    try:
+        private.start()
+        yield private
+    finally:
+        private.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def store(dsn: str, schema: str) -> Iterator[SessionStore]:
+    """A store of its own schema."""
+    from langgraph_session_store.store import SessionStore
+
+    with SessionStore(dsn, schema=schema) as store:
+        yield store
+
+
+@pytest.fixture
+def recorder(store: SessionStore, tmp_path: Path) -> Iterator[SessionRecorder]:
+    """A recorder on `store`, with a spool of its own."""
+    from langgraph_session_store.recorder import SessionRecorder
+
+    with SessionRecorder(store, spool_dir=tmp_path / "spool") as recorder:
+        yield recorder

@@ -39,23 +39,25 @@ SUMMARY = """
 def main() -> None:
     """Run the agent over the problems, then show what the store holds."""
     options = parse_arguments()
-    console = Console()
+    console = Console(highlight=False)
     source = options.problems or (MBPP if MBPP.is_file() else OURS)
     known = load_entries(source)
     author = choose_author(known, options.seed)
-    entries = spread(known, options.limit or (100 if isinstance(author, ReferenceAuthor) else 12))
+    by_reference = isinstance(author, ReferenceAuthor)
+    entries = spread(known, options.limit or (100 if by_reference else 12))
+    prefix = source.stem if by_reference else f"model-{source.stem}"
 
     with console.status("Starting MLflow and Postgres ..."):
         mlflow = open_mlflow(options.home)
         store = SessionStore() if options.environment else SessionStore.embedded()
         store.setup()
-    console.print(f"Problems  {len(entries)} of {source.name}\nSolutions {author.name}", highlight=False)
-    console.print(f"Postgres  {store.target.describe()}\nMLflow    {options.home / 'mlflow.db'}\n", highlight=False)
+    console.print(f"Problems  {len(entries)} of {source.name}\nSolutions {author.name}", soft_wrap=True)
+    console.print(f"Postgres  {store.target.describe()}\nMLflow    {options.home / 'mlflow.db'}\n", soft_wrap=True)
 
     with store:
         with SessionRecorder(store, user_id=USER) as recorder:
             graph = recorder.attach(build_graph(author))
-            run_all(entries, source.stem, graph, mlflow, console)
+            run_all(entries, prefix, graph, mlflow, console)
         show_rows(store, mlflow, console)
     show_next_steps(options, console)
 
@@ -115,11 +117,11 @@ def run_all(entries: list[Entry], prefix: str, graph: Any, mlflow: ModuleType, c
 
 
 def show_rows(store: SessionStore, mlflow: ModuleType, console: Console) -> None:
-    """Print the newest rows, the slowest of the summary view, and counts by topic and difficulty."""
-    rows = store.query(user_id=USER, limit=1000)
+    """Print the latest rows, the slowest of the summary view, and counts by topic and difficulty."""
+    rows = store.query(user_id=USER, order_by="-updated_at", limit=1000)
     columns: tuple[str, ...] = ("thread_id", "topic", "difficulty", "workflow_status", "code_attempts", "run_id")
-    newest = ([*(row[column] for column in columns[:-1]), row["run_id"][:8]] for row in rows[:SHOWN])
-    console.print(as_table("The newest rows", columns, newest))
+    latest = ([*(row[column] for column in columns[:-1]), row["run_id"][:8]] for row in rows[:SHOWN])
+    console.print(as_table("The latest rows", columns, latest))
 
     columns = ("thread_id", "problem", "code", "tests passed", "test cases", "seconds")
     with psycopg.connect(**store.target.kwargs()) as connection:
@@ -166,7 +168,7 @@ def show_next_steps(options: argparse.Namespace, console: Console) -> None:
         f".venv/bin/mlflow ui --backend-store-uri sqlite:///{options.home / 'mlflow.db'}",
         ".venv/bin/python examples/quickstart.py",
     ):
-        console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"  {command}", soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

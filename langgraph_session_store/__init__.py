@@ -22,8 +22,9 @@ from .functions import (
     get_session_states_by_criteria,
     save_session_state,
 )
-from .record import Column, MessagesSession, ProblemSession, SessionRecord
+from .record import Column, SessionRecord
 from .recorder import SessionRecorder, attach
+from .records import MessagesSession, ProblemSession
 from .session import Analytics, Session, SessionPage, SessionVersion
 from .store import AsyncSessionStore, SessionStore
 from .writer import FlushReport, WriterStats

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypedDict, TypeVar
@@ -21,13 +20,15 @@ from .encode import clean_text, thread_key, to_json
 from .errors import ConfigError, FilterError
 from .extract import extract, field_value
 from .query import Steps, Table
-from .record import ProblemSession, SessionRecord, check_table, record_fields, table_columns, table_name
+from .record import SessionRecord, check_table, record_fields, table_columns, table_name
+from .records import ProblemSession
 from .row import Row, Slot, Value, own
 from .writes import Batch, batches
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from .paging import Condition
     from .query import Query
@@ -219,17 +220,15 @@ class BaseStore:
         columns = () if group_by is None else words.columns(group_by)
         return analytics(self.table, words.where(filters, any_of), group_by=columns, bucket=bucket)
 
-    @contextmanager
-    def _burying(self) -> Iterator[Callable[[writes.Erased], int]]:
-        """Move the clock behind the tombstones, so that a run which starts afterwards is not taken for an erased one."""
-        before = monotonic()
+    def _erasing(self, which: str | Condition) -> Steps[writes.Erased]:
+        now, *_ = self.clock.tick()
+        return writes.erase(self.table, which, now)
 
-        def buried(erased: writes.Erased) -> int:
-            if erased.at is not None:
-                self.clock.anchor(erased.at, before)
-            return erased.rows
-
-        yield buried
+    def _erased(self, erased: writes.Erased) -> int:
+        """Move the clock behind the tombstones, so that a run which starts now is not taken for an erased one."""
+        if erased.at is not None and self.clock.at(monotonic()) <= erased.at:
+            self.clock.anchor(erased.at + 1, monotonic())
+        return erased.rows
 
 
 def _own_value(column: str, value: object) -> Value:

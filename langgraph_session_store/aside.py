@@ -6,13 +6,15 @@ import os
 import secrets
 import time
 from contextlib import suppress
-from typing import Final, TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from .lease import LOSSES, NEW_FILE, QUARANTINE
+from .lease import NEW_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+QUARANTINE: Final = "quarantine"
+LOSSES: Final = "losses"
 _LINE: Final = 128
 _LINES: Final = 512
 

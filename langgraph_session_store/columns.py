@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Final, Literal
 
 Kind = Literal["own", "field", "versioned"]
 """*own*: kept by the store; *field*: declared by the record; *versioned*: a field whose changes make history."""
@@ -10,7 +11,8 @@ Kind = Literal["own", "field", "versioned"]
 Status = Literal["running", "completed", "failed", "interrupted", "cancelled", "abandoned"]
 
 
-class TableColumn(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TableColumn:
     """One column of the session table: its name, SQL type, kind and index (``False``, ``True`` or an index method)."""
 
     name: str

@@ -7,7 +7,7 @@ values are bad. Bad rows are found by halving, kept aside, and still leave a row
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, NamedTuple, Protocol, TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import orjson
 
@@ -45,7 +45,7 @@ class SinkError(Exception):
         self.rest = rest
 
 
-class Retry(SinkError):
+class Retry(SinkError):  # noqa: N818 - what to do, not what it is
     """An outage, which passes: the same rows are written again, without a limit. *split*: it took too long, so in halves."""
 
     def __init__(
@@ -55,11 +55,11 @@ class Retry(SinkError):
         self.split = split
 
 
-class Block(SinkError):
+class Block(SinkError):  # noqa: N818 - what to do, not what it is
     """Nothing can be written until somebody repairs the table, the rights or the login; nothing is given up."""
 
 
-class Poison(SinkError):
+class Poison(SinkError):  # noqa: N818 - what to do, not what it is
     """One of these rows has values that will never be accepted."""
 
 
@@ -83,17 +83,16 @@ class Sink(Protocol):
 class Delivery:
     """A batch of events of which `step` writes one part at a time; a step that failed is repeated by the next.
 
-    *keep* puts the payload of a bad row aside and returns its name.
+    *keep* puts the payload of a bad row aside.
     """
 
-    def __init__(self, rows: Sequence[Row], keep: Callable[[bytes], str | None]) -> None:
+    def __init__(self, rows: Sequence[Row], keep: Callable[[bytes], object]) -> None:
         self.written = Written()
         self.quarantined = 0
         self._rows = rows
         self._keep = keep
         self._parts = deque([rows] if rows else [])
         self._refused: deque[tuple[Row, str]] = deque()
-        self._degraded: deque[Row] = deque()
         self._timeouts = 0
 
     @property
@@ -142,22 +141,21 @@ class Delivery:
             raise Block(codes.pop())
 
     def _degrade(self, sink: Sink) -> None:
-        """Put the next refused row aside, and write in its place one that the table accepts."""
+        """Write in place of the next refused row one that the table accepts, then put the payload aside."""
         row, code = self._refused[0]
-        if not self._degraded:
-            name = self._keep(dumps(row))
-            shown = degraded(row, f"Postgres refused the row ({code}); the payload is {name or 'lost'}")
-            self._degraded.extend((shown, _bare(shown)))
-        try:
-            sink.write([self._degraded[0]])
-        except Poison as error:
-            if len(self._degraded) == 1:
-                raise Block(error.code) from None
-            self._degraded.popleft()
+        shown = degraded(row, f"Postgres refused the row ({code}); its payload is in the spool's quarantine")
+        for harmless in (shown, _bare(shown)):
+            try:
+                sink.write([harmless])
+            except Poison:
+                continue
+            self._keep(dumps(row))
+            self._refused.popleft()
+            self.quarantined += 1
             return
-        self._degraded.clear()
-        self._refused.popleft()
-        self.quarantined += 1
+        self._parts.append([refused for refused, _ in self._refused])
+        self._refused.clear()
+        raise Block(code)  # it was not the values
 
 
 def degraded(row: Row, reason: str) -> Row:

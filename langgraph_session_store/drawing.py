@@ -84,6 +84,16 @@ def line(axes: Axes, x: Any, y: Iterable[float | None], look: tuple[str, str, st
     axes.plot(x, values, color=color, linestyle=style, marker=marker, markersize=3.5, linewidth=1.5, label=name)
 
 
+def scatter(axes: Axes, points: Sequence[tuple[float, float, int]], number: int, name: str) -> None:
+    """Draw *points* (x, y, weight) in the look of group *number*."""
+    shade = ("#1f4e79", "#9dc3e6", "#404040", "#c55a11", "#a6a6a6", "#2e8b57", "#8064a2", "#000000")[number % 8]
+    marker = "osD^vPX"[number % 7]
+    x, y, weights = zip(*points, strict=True)
+    sizes = [14 + 8 * weight**0.5 for weight in weights]
+    axes.scatter(x, y, s=sizes, c=shade, marker=marker, linewidths=0.4, edgecolors="white", label=name)
+    axes.set_axis_off()
+
+
 def percent(axes: Axes) -> None:
     """Make the vertical axis a success rate."""
     axes.set_ylim(0, 1.03)

@@ -18,7 +18,6 @@ from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
 from hashlib import sha256
-from itertools import chain
 from math import isfinite
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -43,8 +42,7 @@ _NODE: Final = 8  # what a value costs beside its text, so that many small ones 
 _STEP: Final = 32  # and in the walk, which costs the graph's thread about a second for every million
 _INT_BITS: Final = 13_950  # 4,200 digits: below the 4,300 that Python's own JSON reader refuses
 _SHOWN: Final = 1000  # characters of an unknown object's repr
-_CONTAINERS: Final = frozenset({dict, list})
-_PLAIN: Final = _CONTAINERS | {str, int, float, bool, type(None)}
+_SCALARS: Final = frozenset({int, bool, type(None)})
 _ADDRESS: Final = re.compile(r" at 0x[0-9A-Fa-f]+")
 _BINARY: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _UNFIT_FOR_KEY: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -110,28 +108,30 @@ def _plain_text(value: object) -> str:
 
 
 def _is_plain(value: object, room: int) -> bool:
-    """Whether orjson can write *value* exactly as the walk would; bounded, where orjson expands shared references.
-
-    Level by level, so that most of the work is done in C.
-    """
+    """Whether orjson can write *value* exactly as the walk would; bounded, where orjson expands shared references."""
     items: list[Any] = [value]
     for _ in range(DEPTH + 1):
-        kinds = set(map(type, items))
-        if not kinds <= _PLAIN:
-            return False
-        if str in kinds:
-            room -= sum(map(len, [item for item in items if type(item) is str]))
-        if float in kinds and not all(isfinite(item) for item in items if type(item) is float):
-            return False
-        if kinds.isdisjoint(_CONTAINERS):
+        below: list[Any] = []
+        for item in items:
+            kind = type(item)
+            if kind is str:
+                room -= len(item)
+            elif kind in _SCALARS:
+                continue
+            elif kind is dict or kind is list:
+                room -= _NODE * len(item)
+                if room < 0:
+                    return False
+                if kind is dict:
+                    room -= sum(map(len, item))
+                    below.extend(item.values())
+                else:
+                    below.extend(item)
+            elif kind is not float or not isfinite(item):
+                return False
+        if not below:
             return room >= 0
-        dicts = [item for item in items if type(item) is dict] if dict in kinds else []
-        lists = [item for item in items if type(item) is list] if list in kinds else []
-        room -= _NODE * (sum(map(len, dicts)) + sum(map(len, lists)))
-        if room < 0:
-            return False
-        room -= sum(map(len, chain.from_iterable(dicts)))
-        items = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
+        items = below
     return False
 
 

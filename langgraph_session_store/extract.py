@@ -8,37 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Context, Decimal
-from enum import Enum
-from functools import lru_cache, partial
-from math import isfinite
+from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any, Final, NamedTuple, cast, get_args
-from uuid import UUID
+from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
 from .columns import Status
-from .encode import LIMIT, clean_text, plain_json, to_json, tolerant_json
+from .convert import RefusedError, converter, plain
+from .encode import clean_text, plain_json, tolerant_json
 from .errors import DataError
 from .record import RecordField, SessionRecord, Source, record_fields
 from .redact import MASK, redact_text
 from .row import Mode, Shape, Slot, Value
 
-INDEXED_BYTES: Final = 2600
-"""What a b-tree index takes of one value, in bytes, whatever the compression."""
-
 Redact = Callable[[str, Any], Any]
 
 _MISSING: Final = object()
 _STATUSES: Final = frozenset(get_args(Status))
-_RANGES: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
-_NUMERIC_DIGITS: Final = (131_072, 16_383)  # before and after the point
-_DAY: Final = timedelta(days=1)
-_FIRST: Final = datetime.min.replace(tzinfo=UTC) + _DAY
-_LAST: Final = datetime.max.replace(tzinfo=UTC) - _DAY
 _METHODS: Final = (MethodType, FunctionType, BuiltinFunctionType)
 _NO_ATTRIBUTES: Final = frozenset({str, int, float, bool, bytes, type(None)})
 _NOTES: Final = 20  # fields explained in `rejected`
@@ -53,10 +41,6 @@ class Fields(NamedTuple):
     values: tuple[Value, ...]
     rejected: dict[str, dict[str, object]]
     status: str | None
-
-
-class _RefusedError(Exception):
-    """The column cannot hold the value; the message says why, without the value."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +117,7 @@ def _plans(record: type[SessionRecord]) -> tuple[_Plan, ...]:
             set=slot(field, "set"),
             fill=slot(field, "fill"),
             default=slot(field, "default"),
-            convert=_converter(field),
+            convert=converter(field),
             is_json=field.sql_type == "jsonb",
             hidden=field.redact is not False,
         )
@@ -202,7 +186,7 @@ def _step(value: Any, segment: str | int) -> Any:
 
 def _default(plan: _Plan) -> Value:
     default = plan.field.default()
-    return None if default is None else plan.convert(_plain(default))
+    return None if default is None else plan.convert(plain(default))
 
 
 # --- storing ---
@@ -222,7 +206,7 @@ def _store(plan: _Plan, raw: object, model: SessionRecord, redact: Redact | None
                 text = text or tolerant_json(raw)
                 value = from_json(text)
         else:
-            value = _plain(raw)
+            value = plain(raw)
         type(model).__pydantic_validator__.validate_assignment(model, name, value)
         valid = model.__dict__[name]
         if not exposed:
@@ -252,128 +236,6 @@ def _redacted(plan: _Plan, value: object, redact: Redact | None) -> Value:
         return None
 
 
-def _plain(value: Any) -> Any:
-    """Return what an enum member or a numpy scalar stands for."""
-    if isinstance(value, Enum):
-        return value.value
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        return value.item()
-    return value
-
-
-def _converter(field: RecordField) -> Callable[[Any], Value]:
-    base, _, arguments = field.sql_type.rstrip(")").partition("(")
-    numbers = [int(number) for number in arguments.split(",") if number]
-    match base:
-        case "jsonb":
-            return to_json
-        case "text" | "varchar":
-            return partial(_text, limit=numbers[0] if numbers else LIMIT, indexed=field.index is True)
-        case "smallint" | "integer" | "bigint":
-            return partial(_integer, beyond=_RANGES[base], name=base)
-        case "numeric":
-            return partial(_numeric, precision=numbers[0] if numbers else None, scale=sum(numbers[1:]))
-        case _:
-            return _CONVERTERS[base]
-
-
-def _text(value: Any, limit: int, *, indexed: bool) -> str:
-    value = _plain(value)
-    if isinstance(value, str):
-        text = clean_text(str.__str__(value))
-    elif isinstance(value, (int, float, Decimal, UUID)):
-        text = str(value)
-    else:
-        text = to_json(value)
-        text = cast("str", from_json(text)) if text.startswith('"') else text
-    if len(text) > limit:
-        raise _RefusedError(f"longer than {limit:,} characters")
-    if indexed and len(text) * 4 > INDEXED_BYTES and len(text.encode()) > INDEXED_BYTES:
-        raise _RefusedError(f"longer than the {INDEXED_BYTES:,} bytes that an index can hold")
-    return text
-
-
-def _integer(value: Any, beyond: int, name: str) -> int:
-    value = _plain(value)
-    if not isinstance(value, int):
-        raise _RefusedError(f"not an integer, which {name} needs")
-    if not -beyond <= value < beyond:
-        raise _RefusedError(f"beyond the range of {name}")
-    return int(value)
-
-
-def _double(value: Any) -> float:
-    value = _plain(value)
-    if not isinstance(value, (int, float, Decimal)):
-        raise _RefusedError("not a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = float("inf")
-    if not isfinite(number):
-        raise _RefusedError("not a finite number, or beyond the range of double precision")
-    return number
-
-
-def _numeric(value: Any, precision: int | None, scale: int) -> str:
-    value = _plain(value)
-    if not isinstance(value, (int, float, Decimal)):
-        raise _RefusedError("not a number")
-    if isinstance(value, int) and value.bit_length() > 4 * _NUMERIC_DIGITS[0]:
-        raise _RefusedError("beyond the range of numeric")
-    number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-    if not number.is_finite():
-        raise _RefusedError("not a finite number")
-    before, after = _NUMERIC_DIGITS
-    exponent = number.as_tuple().exponent
-    if number.adjusted() >= before or cast("int", exponent) < -after:
-        raise _RefusedError("beyond the range of numeric")
-    if precision is not None:
-        rounded = number.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_EVEN, Context(prec=before + after))
-        if rounded and rounded.adjusted() >= precision - scale:
-            raise _RefusedError(f"beyond the range of numeric({precision},{scale})")
-    return str(number)
-
-
-def _boolean(value: Any) -> bool:
-    value = _plain(value)
-    if not isinstance(value, bool):
-        raise _RefusedError("neither true nor false")
-    return value
-
-
-def _moment(value: Any) -> str:
-    if not isinstance(value, datetime):
-        raise _RefusedError("not a date and time")
-    try:
-        moment = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except OverflowError:
-        moment = datetime.max.replace(tzinfo=UTC)
-    if not _FIRST <= moment <= _LAST:
-        # In another time zone it would lie outside of the years that Python can read back.
-        raise _RefusedError("less than a day from the first or last moment of the calendar")
-    return datetime.isoformat(moment)
-
-
-def _date(value: Any) -> str:
-    if not isinstance(value, date):
-        raise _RefusedError("not a date")
-    return date(value.year, value.month, value.day).isoformat()
-
-
-def _uuid(value: Any) -> str:
-    return str(value if isinstance(value, UUID) else UUID(str(value)))
-
-
-_CONVERTERS: Final[dict[str, Callable[[Any], Value]]] = {
-    "double precision": _double,
-    "boolean": _boolean,
-    "timestamptz": _moment,
-    "date": _date,
-    "uuid": _uuid,
-}
-
-
 # --- explaining ---
 
 
@@ -381,7 +243,7 @@ def _status(record: type[SessionRecord], model: SessionRecord, rejected: dict[st
     if record.workflow_status is SessionRecord.workflow_status:
         return None
     try:
-        status: str | None = _plain(model.workflow_status())
+        status: str | None = plain(model.workflow_status())
         if status is None or status in _STATUSES:
             return status
         reason = f"workflow_status() must return None or one of {', '.join(sorted(_STATUSES))}"
@@ -393,6 +255,7 @@ def _status(record: type[SessionRecord], model: SessionRecord, rejected: dict[st
 
 def _note(rejected: dict[str, dict[str, object]], plan: _Plan, error: Exception, raw: object, *, hide: bool) -> None:
     if len(rejected) >= _NOTES:
+        rejected["..."] = {"reason": "more fields hold what their columns cannot"}
         return
     note: dict[str, object] = {"reason": _reason(error, hide=hide)}
     if raw is not _MISSING:
@@ -402,7 +265,7 @@ def _note(rejected: dict[str, dict[str, object]], plan: _Plan, error: Exception,
 
 
 def _reason(error: Exception, *, hide: bool) -> str:
-    if isinstance(error, _RefusedError):
+    if isinstance(error, RefusedError):
         return str(error)
     if not isinstance(error, ValidationError):
         return f"reading it raised {type(error).__name__}"

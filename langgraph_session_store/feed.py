@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-
 from .row import Row, Value, dumps, loads, merge, own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from .clock import Clock
     from .journal import Counts
 
@@ -95,7 +95,10 @@ class Feed:
 def merge_payloads(payloads: Sequence[bytes]) -> list[bytes]:
     """Return fewer events that do what *payloads*, of one thread, do one after the other, and make the same history."""
     merged: list[Row] = []
-    for row in sorted(map(loads, payloads), key=lambda row: row.recorded_at):
+    rows = sorted(map(loads, payloads), key=lambda row: row.recorded_at)
+    if any(row.thread_id != rows[0].thread_id for row in rows):
+        return list(payloads)  # keys are cut where ids are very long
+    for row in rows:
         if merged and not _makes_history(merged[-1], row):
             merged[-1] = merge((merged[-1], row))
         else:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
+from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from .delivery import degraded
 from .errors import SpoolError
 from .feed import Feed
+from .journal import Counts
 from .row import dumps
 from .segment import MAX_PAYLOAD
-from .spool import MemoryQueue, Spool, reason
+from .spool import Spool, reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from .feed import Source
-    from .journal import Counts
     from .row import Row
 
 MEMORY_ROWS: Final = 10_000  # what the memory queue holds
@@ -24,6 +28,54 @@ MEMORY_BYTES: Final = 16 << 20
 
 Mark = tuple["Source", int]
 """A source, and how much it held at some moment."""
+
+
+class MemoryQueue:
+    """A spool's queue without a disk: for ``durability="memory"``, and for what the spool cannot take."""
+
+    same_boot = True
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self.counts = Counts()
+        self._most = most
+        self._most_bytes = most_bytes
+        self._payloads: deque[bytes] = deque()
+        self._bytes = self._reading = 0
+        self._lock = threading.RLock()
+
+    def append(self, payload: bytes) -> None:
+        """Keep *payload*; SpoolError if there is no room."""
+        with self._lock:
+            if len(self._payloads) >= self._most or self._bytes + len(payload) > self._most_bytes:
+                raise SpoolError("full")
+            self._payloads.append(payload)
+            self._bytes += len(payload)
+            self.counts.appended += 1
+
+    def read(self, most: int, most_bytes: int) -> list[bytes]:
+        """Return the next payloads, at most *most* and little over *most_bytes*."""
+        payloads: list[bytes] = []
+        with self._lock:
+            for payload in islice(self._payloads, most):
+                payloads.append(payload)
+                most_bytes -= len(payload)
+                if most_bytes <= 0:
+                    break
+        self._reading = len(payloads)
+        return payloads
+
+    def snapshot(self) -> Counts:
+        """Return the counters as of one moment."""
+        with self._lock:
+            return replace(self.counts)
+
+    def acknowledge(self, open_runs: Sequence[bytes]) -> None:  # noqa: ARG002 - there is nobody who could adopt it
+        """Settle what was read."""
+        with self._lock:
+            for _ in range(self._reading):
+                self._bytes -= len(self._payloads.popleft())
+            self.counts.settled += self._reading
+            self.counts.done = self.counts.settled
 
 
 class Intake:
@@ -52,7 +104,11 @@ class Intake:
 
     def accept(self, row: Row) -> None:
         """Append *row* to the spool; where that fails keep it in memory, and where that is full count it as dropped."""
-        key, payload = row.thread_id.encode(errors="replace"), _payload(row)
+        try:
+            key, payload = row.thread_id.encode()[:1024], _payload(row)
+        except Exception:
+            self._drop()
+            raise
         spool = self.spool
         if spool is not None:
             try:
@@ -66,10 +122,13 @@ class Intake:
         try:
             self._memory.append(payload)
         except SpoolError:
-            with self._lock:
-                self.dropped += 1
+            self._drop()
             if spool is not None:
                 spool.lose(key, "dropped")
+
+    def _drop(self) -> None:
+        with self._lock:
+            self.dropped += 1
 
     def sync(self) -> bool:
         """Return whether all that was accepted before is on the disk itself, after waiting for it."""
@@ -112,7 +171,7 @@ class Intake:
         if not self._let_go or self.spool is None:
             return None
         self._let_go = False
-        self.spool.close()
+        self.spool.close(final=True)
         counts = self.spool.snapshot()
         self._open()
         return counts

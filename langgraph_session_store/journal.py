@@ -12,15 +12,15 @@ import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final, TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .aside import put_aside, settle_losses
 from .lease import NEW_FILE, Lease
 from .segment import Damage, Frame, pack, scan
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Sequence
+    from pathlib import Path
 
 SUFFIX: Final = ".seg"
 OPEN_RUNS: Final = "open-runs"
@@ -180,7 +180,7 @@ class Journal:
         draft = path.with_suffix(".new")
         with suppress(OSError):
             draft.unlink(missing_ok=True)
-            with open(os.open(draft, os.O_WRONLY | NEW_FILE, 0o600), "wb") as file:
+            with os.fdopen(os.open(draft, os.O_WRONLY | NEW_FILE, 0o600), "wb") as file:
                 file.write(b"".join(pack(b"", run) for run in self._open_runs))
             draft.rename(path)
             self._kept = self._open_runs
@@ -189,9 +189,10 @@ class Journal:
 class Orphan(Journal):
     """The part of a spool whose process is dead, held by this one."""
 
-    def __init__(self, root: Path, lease: Lease) -> None:
+    def __init__(self, root: Path, lease: Lease, finished: set[str]) -> None:
         super().__init__(root)
         self._lease = lease
+        self._finished = finished  # a directory that cannot be removed for some reason is not adopted again and again
         self.same_boot = lease.same_boot
         for path in sorted(lease.path.glob(f"*{SUFFIX}")):
             self._segments.append(Segment(path, path.stat().st_size))
@@ -199,8 +200,10 @@ class Orphan(Journal):
 
     def finish(self) -> None:
         """Remove the directory, once all is read and acknowledged and its open runs are taken care of."""
-        with suppress(OSError):
-            (self._lease.path / OPEN_RUNS).unlink()
+        self._finished.add(self._lease.path.name)
+        for name in (OPEN_RUNS, f"{OPEN_RUNS}.new"):
+            with suppress(OSError):
+                (self._lease.path / name).unlink(missing_ok=True)
         settle_losses(self.root, self._lease.path)
         self._lease.remove()
 

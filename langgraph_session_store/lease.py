@@ -13,15 +13,13 @@ import socket
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Self, TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Self
 
 from .errors import SpoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
-QUARANTINE: Final = "quarantine"
-LOSSES: Final = "losses"
 NEW_FILE: Final = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _LOCK: Final = "owner.lock"
 _NETWORK: Final = ("nfs", "cifs", "smb", "9p", "ceph", "glusterfs", "lustre", "fuse.sshfs", "beegfs")
@@ -48,12 +46,13 @@ class Lease:
         raise SpoolError(f"no directory could be held in {root}")
 
     @classmethod
-    def adopt(cls, root: Path) -> Iterator[Self]:
-        """Yield the directories below *root* whose owners are dead, each held by this process from now on."""
+    def adopt(cls, root: Path, but: Container[str] = ()) -> Iterator[Self]:
+        """Yield the directories below *root*, *but* some, whose owners are dead, each held by this process from now on."""
         with suppress(OSError, SpoolError):
             check(root)
             for path in sorted(root.iterdir()):
-                if path.name not in (QUARANTINE, LOSSES) and path.is_dir() and (lock := _hold(path)) is not None:
+                ours = path.name.count("-") >= 3 and path.name not in but and path.is_dir()  # noqa: PLR2004 - as `create` names it
+                if ours and (lock := _hold(path)) is not None:
                     yield cls(path, lock)
 
     @property
@@ -64,9 +63,9 @@ class Lease:
     def remove(self) -> None:
         """Remove the directory if nothing but the lock is left in it, and let go of it."""
         with suppress(OSError):
-            if os.listdir(self.path) == [_LOCK]:
-                os.unlink(self.path / _LOCK)
-                os.rmdir(self.path)
+            if [path.name for path in self.path.iterdir()] == [_LOCK]:
+                (self.path / _LOCK).unlink()
+                self.path.rmdir()
         self.close()
 
     def close(self) -> None:
@@ -111,7 +110,7 @@ def size(root: Path, but: Path | None = None) -> int:
             folders.remove(but.name)
         for name in files:
             with suppress(OSError):
-                total += os.lstat(os.path.join(folder, name)).st_size
+                total += (Path(folder) / name).lstat().st_size
     return total
 
 

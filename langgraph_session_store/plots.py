@@ -33,7 +33,8 @@ from .drawing import (
     volume,
     whole,
 )
-from .errors import ConfigError, MissingExtraError
+from .errors import ConfigError
+from .frames import extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,17 +236,14 @@ def _plot_groups(analytics: Any) -> Figure:
 
 def _frame(sessions: Any, *needed: str) -> tuple[Any, pd.DataFrame]:
     """Return pandas and *sessions* as a frame; ConfigError where it lacks a *needed* column."""
-    try:
-        import pandas as pd
-    except ImportError:
-        raise MissingExtraError("a plot", "frames") from None
-    if not isinstance(sessions, pd.DataFrame):
-        sessions = sessions.to_pandas() if hasattr(sessions, "to_pandas") else pd.DataFrame(list(sessions))
+    pandas = extra("a plot", "pandas")
+    if not isinstance(sessions, pandas.DataFrame):
+        sessions = sessions.to_pandas() if hasattr(sessions, "to_pandas") else pandas.DataFrame(list(sessions))
     if sessions.empty and not len(sessions.columns):
-        sessions = pd.DataFrame({name: [] for name in needed})
+        sessions = pandas.DataFrame({name: [] for name in needed})
     if missing := [name for name in needed if name not in sessions]:
         raise ConfigError(f"this plot needs the column {missing[0]}; there are {', '.join(map(str, sessions.columns))}")
-    return pd, sessions
+    return pandas, sessions
 
 
 def _finished(frame: pd.DataFrame) -> tuple[pd.Series[bool], pd.Series[bool]]:

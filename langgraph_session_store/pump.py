@@ -23,6 +23,7 @@ from .stats import WriterStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
     from .clock import Clock
     from .intake import Intake
     from .row import Row
@@ -170,6 +171,7 @@ class Pump:
                 return self._hand
             if feed is self._orphan_feed:
                 self._bury(feed)
+                return self._take()  # there may be another one
         return None
 
     def _write(self, hand: _Hand) -> None:
@@ -207,10 +209,9 @@ class Pump:
             self.progress.notify_all()
         return pause
 
-    def _keep(self, payload: bytes) -> str | None:
+    def _keep(self, payload: bytes) -> None:
         name = put_aside(self._intake.root, "poison", payload)
         once_a_minute(log, "poison", "an event cannot be stored; its payload is in the quarantine: %s", name or "no")
-        return name
 
     def _look_after(self) -> None:
         """See to the disk and to dead processes, every few seconds."""

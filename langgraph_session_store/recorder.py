@@ -18,7 +18,8 @@ from . import mlflow_run
 from .callbacks import BoundCallbacks, InlineHandler, Tracker, WaitingHandler
 from .errors import ConfigError
 from .logs import once_a_minute
-from .record import MessagesSession, ProblemSession, SessionRecord, record_fields
+from .record import SessionRecord, record_fields
+from .records import MessagesSession, ProblemSession
 from .sink import PostgresSink
 from .spool import spool_home
 from .store import AsyncSessionStore, SessionStore
@@ -65,7 +66,8 @@ class SessionRecorder(InlineHandler):
         self._writer = Writer(
             sink or PostgresSink(store.target.kwargs, store.table, clock=store.clock, setup=store.setup_queries),
             clock=store.clock,
-            directory=(Path(spool_dir) if spool_dir else spool_home()) / store.target.key(store.table.schema, store.table.name),
+            directory=(Path(spool_dir) if spool_dir else spool_home())
+            / store.target.key(store.table.schema, store.table.name),
             durability=durability,
             sync_timeout=sync_timeout,
         )

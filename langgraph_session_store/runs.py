@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 from langgraph.errors import GraphBubbleUp, GraphDrained, GraphInterrupt, ParentCommand
 
 from .clock import to_iso
@@ -76,7 +77,8 @@ def describe(metadata: Mapping[str, Any], tags: Sequence[str] | None) -> str | N
     }
     if own_tags := [tag for tag in tags or () if not str(tag).startswith(_INTERNAL)]:
         kept["tags"] = own_tags
-    return to_json(redact_keys(kept)) if kept else None
+    # Secrets may stand inside of objects: only their JSON shows all keys.
+    return to_json(redact_keys(orjson.loads(to_json(kept)))) if kept else None
 
 
 def start_row(run: Run, fields: Fields, tick: Tick, trace_id: str | None) -> Row:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from typing import Final, NamedTuple, TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,10 @@ _HEAD: Final = struct.Struct("<4sBxHI")  # magic, version, a zero, key length, p
 _CRC: Final = struct.Struct("<I")
 _HEADER: Final = _HEAD.size + _CRC.size
 _CHUNK: Final = 256 << 10  # one read serves many frames: each system call of the writer may wait for the GIL
+
+_GIL_KEPT: Final = (
+    5 << 10
+)  # zlib lets go of the GIL above this, and in a busy process getting it back takes milliseconds
 
 
 class Frame(NamedTuple):
@@ -116,4 +120,10 @@ def _is_torn(data: bytes) -> bool:
 
 
 def _checksum(head: bytes, key: bytes, payload: bytes) -> int:
-    return zlib.crc32(payload, zlib.crc32(key, zlib.crc32(head)))
+    crc = zlib.crc32(key, zlib.crc32(head))
+    if len(payload) <= _GIL_KEPT:
+        return zlib.crc32(payload, crc)
+    view = memoryview(payload)
+    for at in range(0, len(payload), _GIL_KEPT):
+        crc = zlib.crc32(view[at : at + _GIL_KEPT], crc)
+    return crc

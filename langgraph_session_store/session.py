@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from . import display
@@ -221,7 +221,7 @@ class Analytics(Summary):
         """Return rows and their columns: of the series if there is one, else of the groups, else one row of it all."""
         slices = self.series or self.groups
         start = (TableColumn("start", "timestamptz"),) if self.series else ()
-        keys = tuple(column._replace(name=_key_name(column.name)) for column in self.group_columns if slices)
+        keys = tuple(replace(column, name=_key_name(column.name)) for column in self.group_columns if slices)
         numeric = [f"{name}_{part}" for name in self.numeric for part in ("mean", "min", "max")]
         columns = (*start, *keys, *_METRICS, *(TableColumn(name, "double precision") for name in numeric))
         if not slices:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .clock import Clock
     from .query import Query, Steps, Table
     from .row import Row
+    from .writes import Batch
 
 LOGIN: Final = 60.0  # seconds after which a login that is refused is no hiccup of a server that starts
 LIMITS: Final = (
@@ -81,18 +82,18 @@ class PostgresSink:
     def write(self, rows: Sequence[Row]) -> Written:
         """Store the events, merged by thread, with one transaction for each shape; a replayed event changes nothing."""
         written = Written()
-        todo: Sequence[Any] = ()
-        at = 0
+        left: list[Batch] = []
         try:
             assert self._connection is not None
-            todo = batches(rows)
-            for at, batch in enumerate(todo):
+            left = batches(rows)
+            while left:
                 with self._connection.transaction():
                     self._connection.execute(LIMITS)
-                    done = drive(write(self._table, batch), self._run)
+                    done = drive(write(self._table, left[0]), self._run)
                 written += Written(done.stored, done.superseded)
+                del left[0]
         except Exception as error:
-            rest = [event for batch in todo[at:] for event in batch.events] or rows
+            rest = [event for batch in left for event in batch.events] or rows
             raise self._failed(error, written, rest) from None
         return written
 
@@ -156,5 +157,13 @@ def classify(error: Exception) -> tuple[type[Retry | Block | Poison], str]:
     if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, OSError, MemoryError)):
         return Retry, name
     # Values that Python or the driver cannot turn into bytes fail before anything is sent.
-    unsendable = (psycopg.DataError, psycopg.ProgrammingError, DataError, ValueError, TypeError, OverflowError, RecursionError)
+    unsendable = (
+        psycopg.DataError,
+        psycopg.ProgrammingError,
+        DataError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    )
     return (Poison if isinstance(error, unsendable) else Block), name

@@ -22,16 +22,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from .aside import LossLedger, settle_losses
 from .errors import SpoolError
-from .journal import OPEN_RUNS, SUFFIX, Counts, Journal, Orphan, Segment
+from .journal import OPEN_RUNS, SUFFIX, Journal, Orphan, Segment
 from .lease import NEW_FILE, Lease, on_network, size
-from .segment import Frame, pack, scan
+from .segment import MAX_PAYLOAD, Frame, pack, scan
 
 ROLL: Final = (
     1 << 20
@@ -72,7 +71,8 @@ class Spool(Journal):
         self._descriptor = -1  # of the active segment
         self._number = self._merged_at = 0  # segments made, and how many when `merge` last ran
         self._bytes = self._others = 0  # of this process's segments, and of the rest of the spool
-        self._busy = False
+        self._busy = self._closed = False
+        self._finished: set[str] = set()
         self._retry_at = self._touched = 0.0
         self._why = ""
         self._sync_lock = threading.Lock()
@@ -85,8 +85,8 @@ class Spool(Journal):
         frame = pack(key, payload)
         with self._lock:
             # A signal handler or a finaliser may come here in the same thread, from inside the lock.
-            if self._busy:
-                raise SpoolError("re-entered")
+            if self._busy or self._closed:
+                raise SpoolError("closed" if self._closed else "re-entered")
             self._busy = True
             try:
                 if self._bytes + self._others + len(frame) > self._max_bytes:
@@ -103,7 +103,7 @@ class Spool(Journal):
         before = segment.size, segment.frames, segment.upto, counts.appended, self._bytes
         try:
             if os.write(self._descriptor, frame) != length:
-                raise OSError(errno.ENOSPC, "short write")
+                raise OSError(errno.ENOSPC, "short write")  # noqa: TRY301 - undone below like any other failure
             segment.frames += 1
             counts.appended += 1
             segment.upto = counts.appended
@@ -144,6 +144,8 @@ class Spool(Journal):
         if self._lease is None:
             self._lease = Lease.create(self.root)
             self._ledger = LossLedger(self._lease.path)
+            if on_network(self._lease.path):
+                self.problems["network"] = "the spool is on a network file system, which may not keep what it promises"
         disk = os.statvfs(self._lease.path)
         if disk.f_bavail * disk.f_frsize < self._min_free:
             raise OSError(errno.ENOSPC, "little disk is left")
@@ -205,8 +207,6 @@ class Spool(Journal):
         """Look after the disk: what others take of it, a directory that was deleted, a settled segment that nobody needs."""
         own = self._lease.path if self._lease else None
         self._others = size(self.root, but=own)
-        if own is not None and on_network(own):
-            self.problems["network"] = "the spool is on a network file system, which may not keep what it promises"
         with self._lock:
             if self._active is None:
                 return
@@ -220,8 +220,8 @@ class Spool(Journal):
 
     def adopt(self) -> Iterator[Orphan]:
         """Yield what dead processes left in this spool, each held by this process from now on."""
-        for lease in Lease.adopt(self.root):
-            yield Orphan(self.root, lease)
+        for lease in Lease.adopt(self.root, but=self._finished):
+            yield Orphan(self.root, lease, self._finished)
 
     def merge(self, merge: Merge) -> None:
         """Make room: rewrite what is waiting with fewer payloads for each key."""
@@ -243,13 +243,16 @@ class Spool(Journal):
                 for found in _frames(segment):
                     by_key.setdefault(found.key, []).append(found.payload)
             count = sum(map(len, by_key.values()))
-            frames = [pack(key, payload) for key, some in by_key.items() for payload in merge(some)]
+            payloads = [(key, payload) for key, some in by_key.items() for payload in merge(some)]
+            if any(len(payload) > MAX_PAYLOAD for _, payload in payloads):
+                return
+            frames = [pack(*frame) for frame in payloads]
             if count != sum(segment.frames for segment in group) or len(frames) >= 0.9 * count:
                 return  # damaged, which the reader will see to, or not worth it
             path = group[-1].path.with_name(f"{group[-1].path.stem}m{SUFFIX}")
-            with open(os.open(path, os.O_WRONLY | NEW_FILE, 0o600), "wb") as file:
+            with os.fdopen(os.open(path, os.O_WRONLY | NEW_FILE, 0o600), "wb") as file:
                 file.writelines(frames)
-        except OSError:
+        except (OSError, ValueError, KeyError, TypeError):  # of the disk, or of *merge*
             return
         merged = Segment(path, sum(map(len, frames)), len(frames), group[-1].upto, merged=True)
         # A crash from here on leaves both: what is read twice does no harm.
@@ -263,9 +266,10 @@ class Spool(Journal):
         for segment in group:
             segment.path.unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Let go of the directory: removed when nothing is left in it, otherwise for another process to adopt."""
+    def close(self, *, final: bool = False) -> None:
+        """Let go of the directory: removed if nothing is left in it, otherwise for others to adopt. *final*: no more appends."""
         with self._lock:
+            self._closed = final
             self._seal()
         if not self.counts.appended - self.counts.settled:
             while self._segments:
@@ -307,54 +311,6 @@ class Spool(Journal):
         super()._retire(segment)
         with self._lock:
             self._bytes -= segment.size
-
-
-class MemoryQueue:
-    """The same queue without a disk: for ``durability="memory"``, and for what the spool cannot take."""
-
-    same_boot = True
-
-    def __init__(self, most: int, most_bytes: int) -> None:
-        self.counts = Counts()
-        self._most = most
-        self._most_bytes = most_bytes
-        self._payloads: deque[bytes] = deque()
-        self._bytes = self._reading = 0
-        self._lock = threading.RLock()
-
-    def append(self, payload: bytes) -> None:
-        """Keep *payload*; SpoolError if there is no room."""
-        with self._lock:
-            if len(self._payloads) >= self._most or self._bytes + len(payload) > self._most_bytes:
-                raise SpoolError("full")
-            self._payloads.append(payload)
-            self._bytes += len(payload)
-            self.counts.appended += 1
-
-    def read(self, most: int, most_bytes: int) -> list[bytes]:
-        """Return the next payloads, at most *most* and little over *most_bytes*."""
-        payloads: list[bytes] = []
-        with self._lock:
-            for payload in islice(self._payloads, most):
-                payloads.append(payload)
-                most_bytes -= len(payload)
-                if most_bytes <= 0:
-                    break
-        self._reading = len(payloads)
-        return payloads
-
-    def snapshot(self) -> Counts:
-        """Return the counters as of one moment."""
-        with self._lock:
-            return replace(self.counts)
-
-    def acknowledge(self, open_runs: Sequence[bytes]) -> None:  # noqa: ARG002 - there is nobody who could adopt it
-        """Settle what was read."""
-        with self._lock:
-            for _ in range(self._reading):
-                self._bytes -= len(self._payloads.popleft())
-            self.counts.settled += self._reading
-            self.counts.done = self.counts.settled
 
 
 def reason(error: Exception) -> str:

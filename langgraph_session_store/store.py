@@ -173,8 +173,7 @@ class SessionStore(Engine):
     def _erase(self, which: str | Condition) -> int:
         self._settle()
         self.ensure()
-        with self._burying() as buried:
-            return buried(self.transaction(writes.erase(self.table, which)))
+        return self._erased(self.transaction(self._erasing(which)))
 
     def _erase_all(self, which: str | Condition) -> int:
         total = removed = self._erase(which)
@@ -318,8 +317,7 @@ class AsyncSessionStore(AsyncEngine):
     async def _erase(self, which: str | Condition) -> int:
         await self._asettle()
         await self.ensure()
-        with self._burying() as buried:
-            return buried(await self.transaction(writes.erase(self.table, which)))
+        return self._erased(await self.transaction(self._erasing(which)))
 
     async def _erase_all(self, which: str | Condition) -> int:
         total = removed = await self._erase(which)

@@ -88,7 +88,8 @@ class Writer:
         )
         self._pump = Pump(self._intake, self._sink, self._clock)
         self._thread: threading.Thread | None = None
-        self._life = threading.Lock()  # guards the thread's beginning
+        self._life = threading.RLock()  # guards the thread's beginning
+        self._starting = False
         self._work = threading.Event()  # there may be something to write
         self._hurry = threading.Event()  # somebody waits for it: no rest
         self._stop = threading.Event()
@@ -157,19 +158,20 @@ class Writer:
         if self._thread is not None and self._thread.is_alive():
             return
         with self._life:
-            if self._thread is not None and self._thread.is_alive():
-                return
-            self._stop.clear()
-            if (left := self._intake.renew()) is not None:
-                self._pump.forget(left)
-            thread = threading.Thread(target=self._run, name="session-store-writer", daemon=True)
+            if self._starting or (self._thread is not None and self._thread.is_alive()):
+                return  # a finaliser may come here from inside the lock, in the same thread
+            self._starting = True
             try:
+                self._stop.clear()
+                if (left := self._intake.renew()) is not None:
+                    self._pump.forget(left)
+                thread = threading.Thread(target=self._run, name="session-store-writer", daemon=True)
                 thread.start()
-            except (
-                RuntimeError
-            ):  # the interpreter is shutting down, or the system has no more threads: the spool keeps it all
-                return
-            self._thread = thread
+                self._thread = thread
+            except RuntimeError:
+                pass  # the interpreter is shutting down, or the system has no more threads: the spool keeps it all
+            finally:
+                self._starting = False
 
     def close(self, timeout: float = 5.0) -> bool:
         """Flush, stop the thread and disconnect; return whether nothing is left. A later `submit` opens the writer again."""
@@ -184,6 +186,7 @@ class Writer:
         return not self.pending
 
     def _run(self) -> None:
+        self._hurry.wait(LINGER)
         while True:
             self._work.clear()
             self._hurry.clear()

@@ -142,8 +142,11 @@ def amend(table: Table, change: Row) -> Steps[bool]:
     return True
 
 
-def erase(table: Table, which: str | Condition, *, chunk: int = 1000) -> Steps[Erased]:
-    """Remove rows and histories and leave tombstones: of one thread, or of at most *chunk* that meet a condition."""
+def erase(table: Table, which: str | Condition, now: int, *, chunk: int = 1000) -> Steps[Erased]:
+    """Remove rows and histories and leave tombstones: of one thread, or of at most *chunk* that meet a condition.
+
+    Runs that began before *now* on the caller's clock, or before the database's, are not stored any more.
+    """
     yield lock(table)
     if isinstance(which, Condition):
         text = statement(load("select_threads"), table=table.full, condition=which.sql)
@@ -154,7 +157,8 @@ def erase(table: Table, which: str | Condition, *, chunk: int = 1000) -> Steps[E
     if not threads:
         return Erased(0, None)
     hashes = [thread_hash(thread_id) for thread_id in threads]
-    at = yield Query(statement(load("bury"), erased=table.erased), {"hashes": hashes}, single)
+    buried = {"hashes": hashes, "now": to_datetime(now)}
+    at = yield Query(statement(load("bury"), erased=table.erased), buried, single)
     params = {"threads": threads}
     yield Query(statement(load("delete_versions"), versions=table.versions), params, nothing)
     removed = yield Query(statement(load("delete_sessions"), table=table.full), params, count)

@@ -197,7 +197,7 @@ class Text(str):
         (2**64, 2**64),
         (-(2**63) - 1, -(2**63) - 1),
         (10**4200, hex(10**4200)),
-        ({1: "a", "1": "b", True: "c"}, {"1": "c", "1~1": "b"}),
+        ({1: "a", "1": "b"}, {"1": "a", "1~1": "b"}),
         ({None: 1, 1.5: 2, (1, "x"): 3, Color.RED: 4}, {"null": 1, "1.5": 2, '[1,"x"]': 3, "red": 4}),
         (Color.RED, "red"),
         (Color.DEEP, [1, 2]),
@@ -423,7 +423,7 @@ HOSTILE: dict[str, Callable[[], Any]] = {
     "model": BadModel,
     "unset": BadModel.model_construct,
     "mapping": lambda: BadMapping(a=1),
-    "date": lambda: BadDate(2026, 1, 1),  # noqa: DTZ001
+    "date": lambda: BadDate(2026, 1, 1),
     "sequence": lambda: BadSequence([1]),
     "instance": OfBadMeta,
     "class": lambda: OfBadMeta,

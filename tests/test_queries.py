@@ -23,7 +23,8 @@ from langgraph_session_store.clock import to_datetime
 from langgraph_session_store.errors import DataError, FilterError
 from langgraph_session_store.history import Line, new_lines
 from langgraph_session_store.query import Query, Steps, Table, drive, short, statement
-from langgraph_session_store.record import ProblemSession, table_columns
+from langgraph_session_store.record import table_columns
+from langgraph_session_store.records import ProblemSession
 from langgraph_session_store.row import Row, Slot
 from langgraph_session_store.sql import load
 
@@ -40,7 +41,7 @@ class Database:
     def __init__(self, dsn: str, schema: str) -> None:
         self.dsn = dsn
         self.table = Table("session_states", table_columns(ProblemSession), schema)
-        self.conn = psycopg.connect(dsn, autocommit=True)
+        self.conn = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
 
     def run(self, query: Query[Any]) -> Any:
         cursor = self.conn.execute(query.sql, query.params)
@@ -91,7 +92,7 @@ def event(at: int, thread_id: str = "t", begun: int | None = None, **columns: An
 # --- one event after another ---
 
 
-def test_a_newer_event_overwrites_what_it_carries_and_nothing_else(db) -> None:
+def test_a_newer_event_overwrites_what_it_carries_and_nothing_else(db: Database) -> None:
     db.write(event(1, run_id="r1", topic="arrays", code="a"))
     db.write(event(2, run_id="r2", code=None))
     row = db.row()
@@ -99,7 +100,7 @@ def test_a_newer_event_overwrites_what_it_carries_and_nothing_else(db) -> None:
     assert row["recorded_at"] == to_datetime(NOW + 2)
 
 
-def test_an_older_event_fills_fields_that_are_null_and_nothing_else(db) -> None:
+def test_an_older_event_fills_fields_that_are_null_and_nothing_else(db: Database) -> None:
     db.write(event(5, topic="graphs"))
     (written,) = db.write(
         event(3, topic="arrays", difficulty="hard", run_id="old", workflow_status="running", error="no")
@@ -111,7 +112,7 @@ def test_an_older_event_fills_fields_that_are_null_and_nothing_else(db) -> None:
     assert (written.stored, written.superseded) == (1, 0)
 
 
-def test_an_older_event_that_has_nothing_to_fill_is_superseded(db) -> None:
+def test_an_older_event_that_has_nothing_to_fill_is_superseded(db: Database) -> None:
     db.write(event(5, topic="graphs"))
     before = db.rows("SELECT xmin, ctid, * FROM $t")
     (written,) = db.write(event(3, topic="arrays", run_id="old"))
@@ -119,7 +120,7 @@ def test_an_older_event_that_has_nothing_to_fill_is_superseded(db) -> None:
     assert db.rows("SELECT xmin, ctid, * FROM $t") == before
 
 
-def test_a_replay_does_not_touch_the_row_and_does_not_undo_a_correction(db) -> None:
+def test_a_replay_does_not_touch_the_row_and_does_not_undo_a_correction(db: Database) -> None:
     happened = event(5, topic="graphs", difficulty=None, code="x")
     db.write(happened)
     db.rows("UPDATE $t SET topic = 'trees', difficulty = 'hard' WHERE thread_id = 't' RETURNING 1")
@@ -130,7 +131,7 @@ def test_a_replay_does_not_touch_the_row_and_does_not_undo_a_correction(db) -> N
     assert db.codes() == ["x"]
 
 
-def test_modes(db) -> None:
+def test_modes(db: Database) -> None:
     db.write(event(1, topic=("default", "arrays"), difficulty=("fill", "easy"), code_attempts=("default", 0)))
     row = db.row()
     assert (row["topic"], row["difficulty"], row["code_attempts"]) == ("arrays", "easy", 0)
@@ -139,14 +140,14 @@ def test_modes(db) -> None:
     assert (row["topic"], row["difficulty"], row["user_prompt"]) == ("arrays", "easy", "hello")
 
 
-def test_a_later_fill_of_an_own_column_keeps_what_is_known(db) -> None:
+def test_a_later_fill_of_an_own_column_keeps_what_is_known(db: Database) -> None:
     db.write(event(1, run_id="r1"))
     db.write(event(2, run_id=("fill", "r2"), user_id=("fill", "u")))
     db.write(event(1, graph_name=("fill", "g"), topic="arrays"))
     assert [db.row()[name] for name in ("run_id", "user_id", "graph_name")] == ["r1", "u", None]
 
 
-def test_unguarded_wins_over_what_is_newer_and_keeps_its_time(db) -> None:
+def test_unguarded_wins_over_what_is_newer_and_keeps_its_time(db: Database) -> None:
     db.write(event(9, topic="graphs", code="x"))
     (written,) = db.write(event(1, topic="arrays"), guarded=False)
     assert list(written.ids) == ["t"]
@@ -154,7 +155,7 @@ def test_unguarded_wins_over_what_is_newer_and_keeps_its_time(db) -> None:
     assert (row["topic"], row["code"], row["recorded_at"]) == ("arrays", "x", to_datetime(NOW + 9))
 
 
-def test_duration_is_derived_and_null_while_running(db) -> None:
+def test_duration_is_derived_and_null_while_running(db: Database) -> None:
     times = {"started_at": "2026-01-01T00:00:00+00:00", "finished_at": "2026-01-01T00:00:02.5+00:00"}
     db.write(event(1, duration_seconds=99.0, **times))
     assert db.row()["duration_seconds"] == 2.5
@@ -162,7 +163,7 @@ def test_duration_is_derived_and_null_while_running(db) -> None:
     assert db.row()["duration_seconds"] is None
 
 
-def test_updated_at_never_goes_back(db) -> None:
+def test_updated_at_never_goes_back(db: Database) -> None:
     db.write(event(1, topic="a"))
     future = datetime.now(UTC) + timedelta(hours=1)
     with db.conn.transaction():
@@ -176,7 +177,7 @@ def test_updated_at_never_goes_back(db) -> None:
 # --- values ---
 
 
-def test_every_kind_of_value_and_columns_of_only_nulls(db) -> None:
+def test_every_kind_of_value_and_columns_of_only_nulls(db: Database) -> None:
     values = {
         "problem_tests": '[{"in": "[1, 2]", "out": 3}]',
         "tests_passed": True,
@@ -203,7 +204,7 @@ def test_every_kind_of_value_and_columns_of_only_nulls(db) -> None:
         ({"user_prompt": "a\0b"}, "22021"),
     ],
 )
-def test_what_does_not_fit_is_refused_and_nothing_is_cut(db, columns, code) -> None:
+def test_what_does_not_fit_is_refused_and_nothing_is_cut(db: Database, columns: dict[str, Any], code: str) -> None:
     with pytest.raises(psycopg.DataError) as refused:
         db.write(event(1, **columns))
     assert refused.value.sqlstate == code
@@ -211,13 +212,13 @@ def test_what_does_not_fit_is_refused_and_nothing_is_cut(db, columns, code) -> N
 
 
 @pytest.mark.parametrize("sql_type", ["text); DROP TABLE x; --", "text'", "", "int;", 'in"t'])
-def test_a_slot_cannot_smuggle_sql_in_its_type(sql_type) -> None:
+def test_a_slot_cannot_smuggle_sql_in_its_type(sql_type: str) -> None:
     row = Row("t", NOW, NOW, 0, True, (Slot("code", sql_type, "set", "field"),), ("x",))
     with pytest.raises(DataError):
         writes.upsert(Table("t"), [row])
 
 
-def test_names_are_quoted(db) -> None:
+def test_names_are_quoted(db: Database) -> None:
     hostile = Table('se"ssion; DROP TABLE x --%s', table_columns(ProblemSession), db.table.schema)
     db.transaction(ddl.install(hostile))
     db.table = hostile
@@ -255,17 +256,17 @@ def test_runs_of_a_thread_are_written_one_after_the_other() -> None:
     assert [[row.values for row in batch.rows] for batch in turns] == [[("2",)], [("3",)], [("4",)], [("5",)]]
 
 
-def test_an_old_run_in_the_batch_of_a_new_one_does_not_win_over_another_process(db) -> None:
+def test_an_old_run_in_the_batch_of_a_new_one_does_not_win_over_another_process(db: Database) -> None:
     db.write(event(2, topic="of another process"))
     db.write(event(1, topic="old", difficulty="easy"), event(3, code="new"))
     row = db.row()
     assert (row["topic"], row["difficulty"], row["code"]) == ("of another process", "easy", "new")
 
 
-def test_writers_with_overlapping_batches_do_not_deadlock(db) -> None:
+def test_writers_with_overlapping_batches_do_not_deadlock(db: Database) -> None:
     threads = [f"t{index}" for index in range(40)]
 
-    def writer(seed) -> None:
+    def writer(seed: int) -> None:
         mine = Database(db.dsn, db.table.schema)
         for at in range(20):
             order = random.Random(seed * 1000 + at).sample(threads, 40)
@@ -314,8 +315,9 @@ def contents(db: Database) -> Any:
     return db.rows(f"SELECT {columns} FROM $t ORDER BY thread_id"), lines
 
 
-def clear(db) -> None:
-    db.conn.execute(f"TRUNCATE {db.table.full.as_string()}, {db.table.versions.as_string()}")
+def clear(db: Database) -> None:
+    db.conn.execute(f"DELETE FROM {db.table.full.as_string()}")
+    db.conn.execute(f"DELETE FROM {db.table.versions.as_string()}")
 
 
 PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -323,7 +325,7 @@ PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[Healt
 
 @PROPERTY
 @given(st.data())
-def test_in_the_order_of_their_times_batches_do_not_matter(db, data) -> None:
+def test_in_the_order_of_their_times_batches_do_not_matter(db: Database, data: st.DataObject) -> None:
     """One statement for all, one for each, and anything in between leave the same rows and the same history."""
     events = sorted(data.draw(histories(runs=True)), key=lambda made: made.recorded_at)
     clear(db)
@@ -338,7 +340,7 @@ def test_in_the_order_of_their_times_batches_do_not_matter(db, data) -> None:
 
 @PROPERTY
 @given(st.data())
-def test_in_any_order_with_replays_the_newest_event_has_the_last_word(db, data) -> None:
+def test_in_any_order_with_replays_the_newest_event_has_the_last_word(db: Database, data: st.DataObject) -> None:
     """What is promised whatever comes when.
 
     The time is the newest event's. The columns that it sets have its values, fields that it sets to NULL aside, which an older
@@ -373,7 +375,7 @@ def test_in_any_order_with_replays_the_newest_event_has_the_last_word(db, data) 
 
 @PROPERTY
 @given(st.data())
-def test_events_that_carry_everything_end_alike_in_any_order(db, data) -> None:
+def test_events_that_carry_everything_end_alike_in_any_order(db: Database, data: st.DataObject) -> None:
     times = data.draw(st.permutations(range(1, 6)))
     events = [event(at, run_id=f"{at}", topic=f"{at % 3}", code=f"{at % 2}", workflow_status="running") for at in times]
     clear(db)
@@ -386,31 +388,31 @@ def test_events_that_carry_everything_end_alike_in_any_order(db, data) -> None:
 # --- history ---
 
 
-def test_history_has_a_line_for_each_change_of_content(db) -> None:
+def test_history_has_a_line_for_each_change_of_content(db: Database) -> None:
     db.write(event(1, code="a"), event(2, code="b"), event(3, topic="x"), event(4, code="b"), event(5, code="a"))
     assert db.codes() == ["a", "b", "a"]
 
 
-def test_an_event_keeps_what_it_does_not_carry(db) -> None:
+def test_an_event_keeps_what_it_does_not_carry(db: Database) -> None:
     db.write(event(1, code="a", tests_passed=False))
     db.write(event(2, tests_passed=True))
     lines = db.rows("SELECT code, tests_passed FROM $v ORDER BY recorded_at")
     assert [tuple(line.values()) for line in lines] == [("a", False), ("a", True)]
 
 
-def test_null_is_no_content(db) -> None:
+def test_null_is_no_content(db: Database) -> None:
     db.write(event(1, code=None, tests_passed=None))
     assert db.codes() == []
 
 
-def test_a_late_event_takes_its_place_in_time(db) -> None:
+def test_a_late_event_takes_its_place_in_time(db: Database) -> None:
     db.write(event(5, code="b"))
     db.write(event(9, code="c"))
     db.write(event(1, code="a"), event(7, code="b"))
     assert db.codes() == ["a", "b", "c"]
 
 
-def test_json_of_another_spelling_is_the_same_content(db) -> None:
+def test_json_of_another_spelling_is_the_same_content(db: Database) -> None:
     db.write(event(1, problem_tests='[{"a": 1.0, "b": 1e3, "c": "x"}]'))
     db.write(event(2, problem_tests='[ {"c":"x","b":1000,"a":1} ]'))
     assert len(db.rows("SELECT 1 FROM $v")) == 1
@@ -418,7 +420,7 @@ def test_json_of_another_spelling_is_the_same_content(db) -> None:
     assert len(db.rows("SELECT 1 FROM $v")) == 2
 
 
-def test_the_line_names_the_run_that_made_it(db) -> None:
+def test_the_line_names_the_run_that_made_it(db: Database) -> None:
     db.write(event(1, begun=1, run_id="r1", topic="x"))
     db.write(event(2, begun=1, code="a"))
     db.write(event(4, begun=3, run_id="r2", code="b"))
@@ -427,10 +429,10 @@ def test_the_line_names_the_run_that_made_it(db) -> None:
     assert [tuple(line.values()) for line in lines] == [("r1", "a"), (None, "late, of another run"), ("r2", "b")]
 
 
-def test_eight_racing_writers_of_one_content_leave_one_line_and_one_row(db) -> None:
+def test_eight_racing_writers_of_one_content_leave_one_line_and_one_row(db: Database) -> None:
     gate = threading.Barrier(8)
 
-    def writer(index) -> None:
+    def writer(index: int) -> None:
         mine = Database(db.dsn, db.table.schema)
         gate.wait()
         mine.write(event(random.Random(index).randrange(1000) * 8 + index, code="same", tests_passed=True))
@@ -442,7 +444,7 @@ def test_eight_racing_writers_of_one_content_leave_one_line_and_one_row(db) -> N
     assert len(db.rows("SELECT 1 FROM $t")) == 1
 
 
-def test_lines_of_a_table_whose_record_is_unknown_keep_their_columns(db) -> None:
+def test_lines_of_a_table_whose_record_is_unknown_keep_their_columns(db: Database) -> None:
     db.write(event(1, code="a", tests_passed=True))
     db.table = Table("session_states", schema=db.table.schema)
     db.table = db.run(ddl.describe(db.table))
@@ -465,11 +467,11 @@ def test_new_lines_is_pure() -> None:
 # --- erasure ---
 
 
-def test_what_was_erased_is_not_brought_back_by_older_events(db) -> None:
+def test_what_was_erased_is_not_brought_back_by_older_events(db: Database) -> None:
     ago, soon = -60_000_000, 3_600_000_000
     start = (datetime.now(UTC) - to_datetime(NOW)) // timedelta(microseconds=1)
     db.write(event(start + ago, begun=start + ago, code="a"))
-    assert db.transaction(writes.erase(db.table, "t")).rows == 1
+    assert db.transaction(writes.erase(db.table, "t", NOW)).rows == 1
     (written,) = db.write(event(start + soon, begun=start + ago, code="b"))
     assert (written.stored, written.superseded) == (0, 1)
     assert db.rows("SELECT 1 FROM $t") == [] == db.rows("SELECT 1 FROM $v")
@@ -479,12 +481,12 @@ def test_what_was_erased_is_not_brought_back_by_older_events(db) -> None:
     assert (db.row()["code"], db.row()["topic"], db.codes()) == ("c", None, ["c"])
 
 
-def test_who_erases_waits_for_a_writer_who_has_not_committed(db, dsn) -> None:
+def test_who_erases_waits_for_a_writer_who_has_not_committed(db: Database, dsn: str) -> None:
     other = Database(dsn, db.table.schema)
     with ThreadPoolExecutor(1) as pool, psycopg.connect(dsn, autocommit=True) as watch:
         with db.conn.transaction():
             drive(writes.write(db.table, writes.batches([event(1, code="a")])[0]), db.run)
-            erased = pool.submit(other.transaction, writes.erase(db.table, "t"))
+            erased = pool.submit(other.transaction, writes.erase(db.table, "t", NOW))
             waiting = "SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted"
             while not watch.execute(waiting, [other.conn.info.backend_pid]).fetchall():
                 assert not erased.done()
@@ -493,14 +495,14 @@ def test_who_erases_waits_for_a_writer_who_has_not_committed(db, dsn) -> None:
     other.conn.close()
 
 
-def test_the_hash_of_a_tombstone_is_that_of_the_database(db) -> None:
+def test_the_hash_of_a_tombstone_is_that_of_the_database(db: Database) -> None:
     thread = "thread ü 😀"
     (row,) = db.rows("SELECT sha256(convert_to(%(thread)s, 'UTF8')) AS hash", thread=thread)
     assert bytes(row["hash"]) == writes.thread_hash(thread)
 
 
 @pytest.mark.parametrize("than", [30, "30d", None, datetime(2026, 1, 1)])  # noqa: DTZ001 - a naive one is the point
-def test_an_age_is_an_interval_or_a_moment(than) -> None:
+def test_an_age_is_an_interval_or_a_moment(than: Any) -> None:
     with pytest.raises(FilterError):
         writes.older("updated_at", than)
 
@@ -515,7 +517,7 @@ STATEMENTS = sorted(
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_a_statement_keeps_no_state_in_its_session(name) -> None:
+def test_a_statement_keeps_no_state_in_its_session(name: str) -> None:
     text = load(name).as_string(None)
     assert not re.search(r"\b(NOTIFY|LISTEN|PREPARE|TEMP|TEMPORARY|pg_advisory_lock)\b", text, re.IGNORECASE)
     assert (

@@ -21,14 +21,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from langgraph_session_store import spool as spool_module
 from langgraph_session_store.errors import SpoolError
-from langgraph_session_store.journal import Orphan
+from langgraph_session_store.intake import MemoryQueue
 from langgraph_session_store.segment import MAGIC, Damage, Frame, pack, scan
-from langgraph_session_store.spool import MemoryQueue, Spool, spool_home
+from langgraph_session_store.spool import Spool, spool_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from langgraph_session_store.journal import Journal
+    from langgraph_session_store.journal import Journal, Orphan
 
 BIG = 1 << 40
 
@@ -276,6 +276,21 @@ def test_a_living_process_is_not_adopted_and_a_dead_one_is(tmp_path: Path) -> No
     abandon(spool)
     assert adopt_all(root) == [b"1", b"2"]
     assert list(root.iterdir()) == []
+
+
+def test_what_cannot_be_removed_is_adopted_once(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    spool = make(root)
+    spool.append(b"k", b"1")
+    (segments(root)[0].parent / "somebody's file").touch()
+    (root / "somebody's folder").mkdir()
+    abandon(spool)
+    other = make(root)
+    for orphan in other.adopt():
+        assert take_all(orphan) == [b"1"]
+        orphan.finish()
+    assert list(other.adopt()) == []
+    assert list((root / "somebody's folder").iterdir()) == []
 
 
 def test_only_one_process_adopts(tmp_path: Path) -> None:
@@ -557,9 +572,10 @@ def test_a_link_in_place_of_the_spool_is_refused(tmp_path: Path) -> None:
 def test_a_full_spool_refuses_and_names_what_it_lost(tmp_path: Path) -> None:
     root = tmp_path / "s"
     spool = make(root, max_bytes=5000)
+    for _ in range(4):
+        spool.append(b"k", b"x" * 1000)
     with pytest.raises(SpoolError, match="full"):
-        for _ in range(100):
-            spool.append(b"k", b"x" * 1000)
+        spool.append(b"k", b"x" * 1000)
     spool.lose(b"thread-7", "dropped")
     abandon(spool)
     adopt_all(root)
@@ -598,6 +614,18 @@ def test_merging_makes_room_and_keeps_the_account(tmp_path: Path, monkeypatch: p
     assert done == 5
     assert counts.settled == counts.done == counts.appended == 1000
     assert counts.merged + len(taken) + 5 == 1000
+
+
+def test_a_merge_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "ROLL", 1000)
+    spool = make(tmp_path / "s")
+    payloads = [b"%04d" % n * 20 for n in range(100)]
+    for payload in payloads:
+        spool.append(b"k", payload)
+    spool.merge(lambda payloads: [bytes(int(payloads[0][:1] + b"x"))])
+    monkeypatch.setattr(spool_module, "MAX_PAYLOAD", 100)
+    spool.merge(lambda payloads: [b"".join(payloads)])
+    assert take_all(spool) == payloads
 
 
 def test_merged_segments_are_adopted_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -732,7 +760,7 @@ class SpoolMachine(RuleBasedStateMachine):
         counts = self.spool.counts
         assert 0 <= counts.done <= counts.appended
         assert counts.settled <= counts.appended
-        assert not (counts.vanished or counts.unreadable or counts.corrupt or counts.torn)
+        assert (counts.vanished, counts.unreadable, counts.corrupt, counts.torn) == (0, 0, 0, 0)
 
 
 TestSpoolMachine = SpoolMachine.TestCase

@@ -8,11 +8,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from .lease import NEW_FILE
-
 if TYPE_CHECKING:
     from pathlib import Path
 
+NEW_FILE: Final = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 QUARANTINE: Final = "quarantine"
 LOSSES: Final = "losses"
 _LINE: Final = 128

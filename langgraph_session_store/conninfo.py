@@ -114,6 +114,8 @@ class Target:
         else:
             host = self._option("host") or self._option("hostaddr")
             where = [self._option("service"), host.lower(), self._option("port"), self._database()]
+            if schema is None:  # then the search_path says which table it is, and the user or the options say the path
+                where += [self._option("user"), self._option("options")]
         return hashlib.sha256("\0".join([*where, schema or "", table]).encode()).hexdigest()[:24]
 
     def _option(self, name: str) -> str:

@@ -84,7 +84,6 @@ class Export:
         self._progress = progress
         self._waiting: list[Mapping[str, Any]] = []
         self._stack = ExitStack()
-        self._gone = False
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Write *row*, maybe together with later ones."""
@@ -99,7 +98,7 @@ class Export:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if error is not None and not self._gone:
+        if error is not None and not isinstance(error, _Gone):
             return bool(self._stack.__exit__(kind, error, trace))
         with self._stack, suppress(_Gone):
             if error is None:
@@ -120,7 +119,6 @@ class Export:
             self._out.write(data)
             self._out.flush()
         except BrokenPipeError:
-            self._gone = True
             _discard(self._out)
             raise _Gone from None
 

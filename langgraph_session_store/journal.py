@@ -14,13 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from .aside import put_aside, settle_losses
-from .lease import NEW_FILE, Lease
+from .aside import NEW_FILE, put_aside, settle_losses
 from .segment import Damage, Frame, pack, scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from .lease import Lease
 
 SUFFIX: Final = ".seg"
 OPEN_RUNS: Final = "open-runs"

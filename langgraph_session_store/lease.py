@@ -20,7 +20,6 @@ from .errors import SpoolError
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-NEW_FILE: Final = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _LOCK: Final = "owner.lock"
 _NETWORK: Final = ("nfs", "cifs", "smb", "9p", "ceph", "glusterfs", "lustre", "fuse.sshfs", "beegfs")
 

@@ -246,9 +246,9 @@ class Analytics(Summary):
 
     def plot(self) -> Any:
         """Draw the series or the groups; needs matplotlib."""
-        from . import frames
+        from . import plots
 
-        return frames.plot(self)
+        return plots.plot(self)
 
     def _repr_html_(self) -> str:
         rows = [(display.line(name), _counts(value)) for name, value in self.items() if _tells(name, value)]

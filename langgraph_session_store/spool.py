@@ -26,10 +26,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from .aside import LossLedger, settle_losses
+from .aside import NEW_FILE, LossLedger, settle_losses
 from .errors import SpoolError
 from .journal import OPEN_RUNS, SUFFIX, Journal, Orphan, Segment
-from .lease import NEW_FILE, Lease, on_network, size
+from .lease import Lease, on_network, size
 from .segment import MAX_PAYLOAD, Frame, pack, scan
 
 ROLL: Final = (

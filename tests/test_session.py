@@ -209,3 +209,30 @@ def test_the_table_of_analytics_is_the_finest_there_is() -> None:
 def test_a_diff_of_large_texts_is_not_computed() -> None:
     old, new = "a\n" * 50_000, "b\n" * 50_000
     assert len(display.difference(old, new)) < 25_000
+
+
+def test_pages_and_analytics_become_frames_and_pictures() -> None:
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("pandas")
+    columns = (
+        TableColumn("thread_id", "varchar(255)"),
+        TableColumn("code_attempts", "integer"),
+        TableColumn("metadata", "jsonb"),
+    )
+    page = SessionPage(
+        [Session(thread_id="t-1", code_attempts=None, metadata={"a": 1}), Session(thread_id="t-2", code_attempts=3)],
+        columns=columns,
+    )
+    assert page.to_arrow().column_names == ["thread_id", "code_attempts", "metadata"]
+    frame = page.to_pandas()
+    assert list(frame["thread_id"]) == ["t-1", "t-2"]
+    assert frame["code_attempts"].isna().tolist() == [True, False]
+    groups = [
+        AnalyticsGroup(total=n, key={"topic": topic}, success_rate=0.5, first_seen=NOW)
+        for n, topic in [(1, "a"), (2, None)]
+    ]
+    analytics = Analytics(total=3, groups=groups, group_columns=(TableColumn("topic", "varchar(50)"),))
+    assert analytics.to_pandas()["total"].tolist() == [1, 2]
+    assert len(Analytics(total=0).to_pandas()) == 1
+    pytest.importorskip("matplotlib").use("agg")
+    assert analytics.plot() is not None

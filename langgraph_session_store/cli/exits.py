@@ -6,15 +6,20 @@ import logging
 import os
 import sys
 import traceback
-from contextlib import suppress
-from typing import Any, Final, NoReturn
+import warnings
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
+from langgraph_session_store.embedded import EmbeddedWarning
 from langgraph_session_store.errors import ConfigError, FilterError, SessionStoreError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MISSING: Final = 1
 USAGE: Final = 2
@@ -22,7 +27,6 @@ AWAY: Final = 3
 REFUSED: Final = 4
 BUG: Final = 70
 INTERRUPTED: Final = 130
-CLOSED: Final = 141
 
 CODES: Final = {
     0: "done",
@@ -32,7 +36,6 @@ CODES: Final = {
     REFUSED: "Postgres refuses: login, rights, table or values",
     BUG: "a fault of this program",
     INTERRUPTED: "Ctrl-C",
-    CLOSED: "the reader of the output closed the pipe",
 }
 
 
@@ -43,13 +46,14 @@ class Verbs(TyperGroup):
         """Run the verb."""
         _hush()
         try:
-            result = super().invoke(ctx)
+            with _told_warnings():
+                result = super().invoke(ctx)
             sys.stdout.flush()
         except SessionStoreError as error:
             fail(str(error), code_of(error))
         except BrokenPipeError:
-            _drop_output()
-            raise typer.Exit(CLOSED) from None
+            _drop_output()  # who reads had enough: that is an end like another
+            return None
         except OSError as error:
             what = f"{error.filename}: " if error.filename else ""
             fail(f"{what}{error.strerror or type(error).__name__}", MISSING)
@@ -81,7 +85,6 @@ class Verbs(TyperGroup):
             sys.stdout.flush()
         except BrokenPipeError:
             _drop_output()
-            code = CLOSED
         if standalone_mode:
             sys.exit(code)
         return code
@@ -120,6 +123,16 @@ def _hush() -> None:
     if not ours.handlers:
         ours.addHandler(_Notes(logging.WARNING))
         ours.propagate = False
+
+
+@contextmanager
+def _told_warnings() -> Iterator[None]:
+    """Let what the embedded Postgres warns of be a line on stderr; other warnings are for programmers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("default", EmbeddedWarning)
+        warnings.showwarning = lambda message, *_, **__: complain(str(message), "warning", "bold yellow")
+        yield
 
 
 def _drop_output() -> None:

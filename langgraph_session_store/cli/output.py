@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any, Final, NoReturn
 import typer
 from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from langgraph_session_store.encode import to_json
@@ -105,6 +107,17 @@ class Output:
             return
         for line in layout(columns, rows, self.console.width):
             self.console.print(line, no_wrap=True, crop=False, overflow="ignore")
+
+    @contextmanager
+    def progress(self, doing: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None], None] | None]:
+        """Show a bar on stderr while something takes time, told by calls with (done, total); None where nobody looks."""
+        if quiet or not self.aside.is_terminal:
+            yield None
+            return
+        parts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*parts, console=self.aside, transient=True) as bar:
+            task = bar.add_task(doing, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def confirm(self, question: str, *, yes: bool, verb: str) -> None:
         """Ask whether to go on, unless *yes* was said; ends the program otherwise, and where there is nobody to ask."""

@@ -1,0 +1,59 @@
+"""The command `session-store`: every verb, and what they say about themselves."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import doctor, exits, keeping, looking
+
+_CODES = "\n\n".join(f"{code}: {what}" for code, what in exits.CODES.items())
+
+app = typer.Typer(
+    name="session-store",
+    cls=exits.Verbs,
+    help="Sessions of LangGraph agents in Postgres: look at them, keep them, check that all is well.",
+    epilog="Exit codes: " + "; ".join(f"{code} {what}" for code, what in exits.CODES.items()) + ".",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for verb, name in (
+    (looking.list_sessions, "list"),
+    (looking.show, "show"),
+    (looking.stats, "stats"),
+    (looking.versions, "versions"),
+    (looking.watch, "watch"),
+    (looking.export, "export"),
+    (looking.clusters, "clusters"),
+    (keeping.serve, "serve"),
+    (keeping.init, "init"),
+    (doctor.doctor, "doctor"),
+    (keeping.drain, "drain"),
+    (keeping.delete, "delete"),
+    (keeping.erase, "erase"),
+    (keeping.purge, "purge"),
+    (keeping.demo, "demo"),
+):
+    app.command(name)(verb)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from langgraph_session_store import __version__
+
+        typer.echo(f"session-store {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    ctx: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback does it
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())

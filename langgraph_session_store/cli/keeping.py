@@ -1,0 +1,207 @@
+"""The verbs that change something: init, drain, delete, erase, purge; and serve and demo, which run something."""
+
+from __future__ import annotations
+
+import threading
+from typing import Annotated
+
+import typer
+
+from langgraph_session_store.query import Table
+from langgraph_session_store.schema import describe, script
+from langgraph_session_store.sink import PostgresSink
+from langgraph_session_store.writer import drain as drain_spool
+
+from . import exits, spools
+from .options import Source, SpoolDir, Yes, past, read_filters, read_moment, with_source
+from .output import Output, plural, size, stamp
+
+
+@with_source
+def init(
+    at: Source,
+    out: Output,
+    print_only: Annotated[
+        bool, typer.Option("--print", help="Print the SQL for an empty database instead; needs no database.")
+    ] = False,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Keys that Citus can distribute, and distribute where there is Citus.")
+    ] = False,
+) -> None:
+    """Create or upgrade the table, its indexes, view and history.
+
+    Safe to run again, and while others write. 'session-store init --print | psql' is the same for who may not run this.
+    """
+    if print_only:
+        out.line(script(at.table, distributed=distributed).rstrip("\n"))
+        return
+    with at.open(setup=True) as store:
+        report = store.setup(distributed=distributed)
+        where = f"{store.table.name} on {store.target.describe()}"
+    if out.json:
+        out.document({"table": at.table.name, "done": report.done, "notes": report.notes})
+    elif "001_table" in report.done:
+        out.say(("Created ", "green"), where)
+    elif report.done:
+        out.say(("Upgraded ", "green"), where, (f" ({', '.join(dict.fromkeys(report.done))})", "dim"))
+    else:
+        out.say(("Up to date: ", "green"), where)
+
+
+@with_source
+def delete(
+    at: Source,
+    out: Output,
+    thread_ids: Annotated[list[str], typer.Argument(metavar="THREAD_ID...", help="The sessions' thread ids.")],
+    yes: Yes = False,
+) -> None:
+    """Delete sessions by thread id, with their history.
+
+    Events from before that are still on their way are not stored any more. Exits with 1 where one was not there.
+    """
+    with at.open() as store:
+        what = f"session {thread_ids[0]}" if len(thread_ids) == 1 else plural(len(thread_ids), "session")
+        out.confirm(f"Delete {what} and all history, in {_where(store)}?", yes=yes, verb="delete")
+        deleted = [thread_id for thread_id in thread_ids if store.delete(thread_id)]
+    _removed(out, len(deleted), missing=[thread_id for thread_id in thread_ids if thread_id not in deleted])
+
+
+@with_source
+def erase(
+    at: Source,
+    out: Output,
+    words: Annotated[
+        list[str], typer.Argument(metavar="FILTER...", help="field=value or field__op=value, as in user_id=u-17.")
+    ],
+    yes: Yes = False,
+) -> None:
+    """Delete all sessions that match, with their history: one user's data, for instance.
+
+    What was erased stays erased, also when older events arrive later. A filter that matches every session is refused.
+    """
+    with at.open() as store:
+        filters = read_filters(store.table, words)
+        if not yes:
+            count = store.count(**filters)
+            out.confirm(f"Erase {plural(count, 'session')} and all history, in {_where(store)}?", yes=not count, verb="erase")
+        erased = store.erase(**filters)
+    _removed(out, erased)
+
+
+@with_source
+def purge(
+    at: Source,
+    out: Output,
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="WHEN", help="What did not change for 12h, 30d, 4w, or since a date.", show_default=False)
+    ],
+    yes: Yes = False,
+) -> None:
+    """Delete sessions that did not change for a while, with their history."""
+    before = past(read_moment(older_than, "--older-than"))
+    with at.open() as store:
+        if not yes:
+            count = store.count(updated_at__lt=before)
+            question = f"Delete {plural(count, 'session')} not changed since {stamp(before)}, and all history, in {_where(store)}?"
+            out.confirm(question, yes=not count, verb="purge")
+        purged = store.purge(older_than=before)
+    _removed(out, purged)
+
+
+@with_source
+def drain(
+    at: Source,
+    out: Output,
+    spool_dir: SpoolDir = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up after so long; by default only when Postgres refuses.", show_default=False),
+    ] = None,
+) -> None:
+    """Store what recorders that died left in the spool on this machine.
+
+    Needs no record class. Recorders that live store their own. Exits with 1 where something is left.
+    """
+    with at.open() as store:
+        folder = spools.folder_of(store.target, store.table, spool_dir)
+        before = spools.inspect(folder)
+        table = store.run(describe(Table(store.table.name, (), store.table.schema)))
+        sink = PostgresSink(store.target.kwargs, table, clock=store.clock)
+        with out.progress("Storing bytes") as progress:
+            done = threading.Event()
+            if progress and before.pending_bytes:
+
+                def look() -> None:
+                    while not done.wait(0.2):
+                        progress(max(0, before.pending_bytes - spools.pending(folder)), before.pending_bytes)
+
+                threading.Thread(target=look, daemon=True).start()
+            try:
+                stats = drain_spool(folder, sink, clock=store.clock, timeout=timeout)
+            finally:
+                done.set()
+                sink.close()
+    elsewhere = spools.others(folder)
+    if out.json:
+        out.document({"spool": str(folder), **stats.as_dict(), "live_processes": before.live, "other_spools": len(elsewhere)})
+    elif not stats.accepted and not stats.pending:
+        out.say(f"Nothing to store in {folder}")
+    else:
+        names = ("stored", "superseded", "quarantined", "abandoned", "pending", "dropped")
+        told = ", ".join(f"{getattr(stats, name):,} {name}" for name in names if getattr(stats, name) or name == "stored")
+        out.say(("Drained ", "green"), f"{plural(stats.accepted, 'event')}: {told}")
+    if elsewhere and not out.json:
+        what = f"{plural(len(elsewhere), 'other spool')} with {size(sum(elsewhere.values()))}"
+        out.note((f"{what} in {folder.parent}: of other servers, schemas or tables (--dsn, --schema, --table)", "dim"))
+    if stats.pending or stats.state == "blocked":
+        why = f" ({stats.last_error})" if stats.last_error else ""
+        exits.fail(f"{plural(stats.pending, 'event')} left{why}: see session-store doctor", exits.MISSING)
+
+
+@with_source
+def serve(
+    at: Source,
+    out: Output,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; others than the loopback need SESSION_STORE_TOKEN.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="On which port.")] = 8000,
+) -> None:
+    """Serve the REST interface and the live dashboard, until Ctrl-C."""
+    from langgraph_session_store.web import serve as serve_web
+
+    with at.open() as store:
+        serve_web(store, host=host, port=port)
+
+
+@with_source
+def demo(
+    at: Source,
+    out: Output,
+    runs: Annotated[int, typer.Option("--runs", "-n", metavar="N", min=1, max=1000, help="How many runs.")] = 12,
+    yes: Yes = False,
+) -> None:
+    """Run a tiny agent a few times and record it, to have something to look at.
+
+    Its sessions have thread ids demo-1, demo-2 ... and user_id demo; 'session-store erase user_id=demo' removes them.
+    """
+    from . import demonstration
+
+    with at.open(setup=True) as store:
+        if store.target.source not in ("default", "embedded"):
+            out.confirm(f"Write {plural(runs, 'demo session')} into {_where(store)}?", yes=yes, verb="demo")
+        demonstration.run(store, out, runs)
+
+
+def _where(store: object) -> str:
+    table, target = store.table, store.target  # type: ignore[attr-defined]
+    return f"{table.full.as_string(None)} on {target.describe()}"
+
+
+def _removed(out: Output, count: int, missing: list[str] | None = None) -> None:
+    if out.json:
+        out.document({"deleted": count, "not_found": missing} if missing is not None else {"deleted": count})
+    else:
+        out.say(f"Deleted {plural(count, 'session')}")
+    if missing:
+        if not out.json:
+            exits.complain(f"there is no session {', '.join(missing)}")
+        raise typer.Exit(exits.MISSING)

@@ -1,0 +1,329 @@
+"""Pictures of answers for a terminal: one session, analytics, histories, changes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from difflib import unified_diff
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.syntax import Syntax
+from rich.text import Text
+
+from langgraph_session_store import queries
+from langgraph_session_store.encode import to_json
+from langgraph_session_store.sqltypes import sql_type
+
+from .output import STATUS_STYLES, Column, age, number, plain, plural, printable, seconds, shown, stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from langgraph_session_store.clusters import Clusters
+    from langgraph_session_store.columns import TableColumn
+    from langgraph_session_store.query import Table
+    from langgraph_session_store.session import Analytics, Session, SessionVersion, Summary
+
+    from .output import Output
+
+_BAR: Final = 24
+_LINES: Final = 200  # of one value
+_TIMES: Final = ("created_at", "updated_at", "started_at", "finished_at")
+_THEME: Final = "ansi_dark"
+_INDENT: Final = "  "
+
+
+# --- which columns ---
+
+
+def vocabulary_columns(table: Table, fields: str | None) -> tuple[TableColumn, ...]:
+    """Return the columns that *fields* names, or all."""
+    return queries.vocabulary(table).columns(fields)
+
+
+def columns(table: Table, fields: str | None) -> list[Column]:
+    """Return the columns of a list: those of *fields*, else what says most in a line."""
+    if fields is not None:
+        return [Column(column.name, flexible=_is_long(column)) for column in vocabulary_columns(table, fields)]
+    own = [column for column in table.columns if column.kind != "own"]
+    short = [Column(column.name, optional=True) for column in own if not _is_long(column)]
+    text = [Column(column.name, flexible=True) for column in own if sql_type(column.sql_type).family == "text" and _is_long(column)]
+    return [
+        Column("thread_id"),
+        Column("workflow_status"),
+        *short,
+        Column("duration_seconds", optional=True),
+        Column("created_at"),
+        *text[:1],
+    ]
+
+
+def watched(table: Table) -> list[Column]:
+    """Return the columns of a change: time, thread, status, and the fields that are short."""
+    return [Column("updated_at"), *(c for c in columns(table, None) if c.name != "created_at" and not c.flexible)]
+
+
+def _is_long(column: TableColumn) -> bool:
+    return column.sql_type in ("text", "jsonb", "json", "error") or column.sql_type.endswith("[]")
+
+
+# --- one session ---
+
+
+def raw(value: object) -> str:
+    """Return one value as it is: a text with its lines, nothing for NULL."""
+    return json.dumps(value, ensure_ascii=False, indent=2, default=str) if isinstance(value, (dict, list)) else plain(value)
+
+
+def session(
+    out: Output, table: Table, values: Mapping[str, Any], history: Sequence[SessionVersion], *, whole: bool
+) -> None:
+    """Draw one session: first what is short, then texts, code and JSON under their names, then its history."""
+    if whole:
+        _title(out, values)
+    longer = {column.name for column in table.columns if _is_long(column)}
+    short = {
+        name: value
+        for name, value in values.items()
+        if not (whole and value is None) and not (name in longer and _is_block(value))
+    }
+    if whole:
+        short = {name: value for name, value in short.items() if name not in ("thread_id", "workflow_status", "recorded_at")}
+    width = max(map(len, short), default=0)
+    for name, value in short.items():
+        out.console.print(Text.assemble((f"{name:<{width}}", "cyan"), "  ", _short(name, value)), soft_wrap=False)
+    for name, value in values.items():
+        if name not in short and value is not None and _is_block(value) and name in longer:
+            out.print()
+            out.console.print(Text(name, style="cyan"))
+            _block(out, name, value)
+    if history:
+        out.print()
+        out.console.print(Text(f"versions ({len(history)})", style="cyan"))
+        for version in history:
+            out.console.print(Text(_INDENT).append_text(_version_line(version)))
+        out.say((f"{_INDENT}session-store versions {values['thread_id']}", "dim"))
+
+
+def _title(out: Output, values: Mapping[str, Any]) -> None:
+    status = values["workflow_status"]
+    title = Text.assemble((printable(values["thread_id"]), "bold"), "  ", shown("workflow_status", status))
+    if values.get("duration_seconds") is not None:
+        title.append(f"  {seconds(values['duration_seconds'])}", style="dim")
+    out.console.print(title.append(f"  {age(values['updated_at'])}", style="dim"))
+    out.print()
+
+
+def _short(name: str, value: object) -> Text:
+    if name in _TIMES or hasattr(value, "tzinfo"):
+        moment: Any = value
+        return Text.assemble(stamp(moment), (f"  {age(moment)}", "dim")) if value else shown(name, value)
+    if name == "error" and value:
+        return Text(printable(str(value)), style="red")
+    if isinstance(value, str):
+        return Text(printable(value))
+    return shown(name, value)
+
+
+def _is_block(value: object) -> bool:
+    return isinstance(value, (dict, list)) and bool(value) or isinstance(value, str) and ("\n" in value or len(value) > 200)  # noqa: PLR2004
+
+
+def _block(out: Output, name: str, value: object) -> None:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        lexer, text = _lexer(name), "\n".join(f"{place}. {item}" if "\n" not in item else item for place, item in enumerate(value, 1))
+    elif isinstance(value, (dict, list)):
+        lexer, text = "json", json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    else:
+        lexer, text = _lexer(name), str(value)
+    lines = printable(text.replace("\r\n", "\n")).rstrip("\n").split("\n")
+    cut = len(lines) - _LINES
+    body = "\n".join(lines[:_LINES])
+    drawn = Syntax(body, lexer, theme=_THEME, background_color="default", word_wrap=True) if lexer else Text(body)
+    from rich.padding import Padding
+
+    out.console.print(Padding(drawn, (0, 0, 0, len(_INDENT))))
+    if cut > 0:
+        out.say((f"{_INDENT}... {plural(cut, 'more line')}: -f {name} in a pipe has them all", "dim"))
+
+
+def _lexer(name: str) -> str:
+    """Return the language of a field: what is called code is Python, the rest is prose."""
+    return "python" if name in ("code", "solution") or name.endswith(("_code", "_tests")) else ""
+
+
+# --- history ---
+
+
+def history(out: Output, versions: Sequence[SessionVersion]) -> None:
+    """Draw each version and what it changed."""
+    if not versions:
+        out.note(("No versions: nothing of what is versioned was recorded.", "dim"))
+    for place, version in enumerate(versions):
+        if place:
+            out.print()
+        out.console.print(_version_line(version))
+        for name, (old, new) in version.changes.items():
+            _difference(out, name, old, new)
+
+
+def _version_line(version: SessionVersion) -> Text:
+    changed = ", ".join(version.changes) or "nothing"
+    line = Text.assemble((f"v{version.version}", "yellow"), f"  {stamp(version.recorded_at)}", (f"  {age(version.recorded_at)}", "dim"))
+    if version.run_id:
+        line.append(f"  run {printable(version.run_id)}", style="dim")
+    return line.append(f"  {changed}")
+
+
+def _difference(out: Output, name: str, old: object, new: object) -> None:
+    before, after = (raw(value) if value is not None else "" for value in (old, new))
+    out.console.print(Text(f"{_INDENT}{name}", style="cyan"))
+    if not before:
+        marked = [f"+{line}" for line in after.splitlines()]
+    else:
+        marked = list(unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2))[2:]
+    for line in marked[:_LINES]:
+        style = {"+": "green", "-": "red", "@": "magenta"}.get(line[:1], "")
+        out.console.print(Text(f"{_INDENT * 2}{printable(line)}", style=style), soft_wrap=True)
+    if len(marked) > _LINES:
+        out.say((f"{_INDENT * 2}... {plural(len(marked) - _LINES, 'more line')}", "dim"))
+
+
+# --- numbers ---
+
+
+def analytics(out: Output, numbers: Analytics) -> None:
+    """Draw the numbers: the whole, counts with bars, then groups or the series."""
+    if not numbers.total:
+        out.note(("No sessions match.", "dim"))
+        return
+    facts = [("sessions", f"{numbers.total:,}"), *_facts(numbers)]
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        out.say((f"{name:<{width}}", "cyan"), f"  {value}")
+    for name, counts in (
+        ("status", numbers.by_status),
+        ("topic", {} if _grouped(numbers, "topic") else numbers.by_topic),
+        ("difficulty", {} if _grouped(numbers, "difficulty") else numbers.by_difficulty),
+    ):
+        _counts(out, name, counts, numbers.total)
+    rows, table = numbers.table()
+    if numbers.series or numbers.groups:
+        out.print()
+        known = [column for column in table if any(row[column.name] is not None for row in rows)]
+        keys = {column.name for column in numbers.group_columns} | {"start", "total", "success_rate"}
+        skip = {"average_code_attempts", "average_problem_attempts", "first_seen", "last_seen"}
+        wanted = [
+            Column(column.name, optional=column.name not in keys)
+            for column in known
+            if not (column.name in skip or column.name.endswith(("_min", "_max")))
+        ]
+        told = [{**row, "start": stamp(row["start"])[:16] if row.get("start") else None} for row in rows]
+        for row in told:
+            row["success_rate"] = None if row["success_rate"] is None else f"{row['success_rate']:.0%}"
+        out.rows(wanted, told)
+
+
+def plain_analytics(out: Output, numbers: Analytics) -> None:
+    """Write the rows of groups or series under their names, or a line per number."""
+    if numbers.groups or numbers.series:
+        rows, table = numbers.table()
+        out.fields(column.name for column in table)
+        for row in rows:
+            out.fields(row[column.name] for column in table)
+        return
+    for name, value in numbers.flat().items():
+        out.fields([name, value])
+    for name in ("by_status", "by_topic", "by_difficulty"):
+        for key, count in numbers[name].items():
+            out.fields([f"{name}.{plain(key)}", count])
+
+
+def _grouped(numbers: Analytics, name: str) -> bool:
+    return any(column.name == name for column in numbers.group_columns)
+
+
+def _facts(numbers: Summary) -> list[tuple[str, str]]:
+    facts = []
+    if numbers.success_rate is not None:
+        facts.append(("success", f"{numbers.success_rate:.0%} of what ended"))
+    if numbers.duration_p50 is not None and numbers.duration_p95 is not None:
+        facts.append(("duration", f"{seconds(numbers.duration_p50)} median, {seconds(numbers.duration_p95)} p95"))
+    for name, summary in numbers.numeric.items():
+        if summary.mean is not None and summary.min is not None and summary.max is not None:
+            spread = f"{number(summary.mean)} mean, {number(summary.min)} to {number(summary.max)}"
+            facts.append((name, spread))
+    if numbers.first_seen and numbers.last_seen:
+        facts.append(("created", f"{stamp(numbers.first_seen)} to {stamp(numbers.last_seen)}"))
+    return facts
+
+
+def _counts(out: Output, name: str, counts: Mapping[str | None, int], total: int) -> None:
+    if not counts:
+        return
+    out.print()
+    most = max(counts.values())
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    labels = {key: printable("-" if key is None else key)[:28] for key, _ in ordered[:15]}
+    width = max(len(name), *map(len, labels.values()))
+    digits = len(f"{most:,}")
+    out.console.print(Text(name, style="cyan"))
+    for key, count in ordered[:15]:
+        bar = "█" * max(1, round(_BAR * count / most))
+        style = STATUS_STYLES.get(key or "", "") if name == "status" else "blue"
+        out.console.print(
+            Text.assemble(f"  {labels[key]:<{width}}  {count:>{digits},}  {count / total:>4.0%}  ", (bar, style))
+        )
+    if len(ordered) > 15:  # noqa: PLR2004
+        out.say((f"  ... {plural(len(ordered) - 15, 'more value')}", "dim"))
+
+
+# --- changes ---
+
+
+def change(out: Output, columns: Sequence[Column], session: Session) -> None:
+    """Write one change, at once."""
+    if out.json:
+        out.line(to_json(session))
+    elif out.rich:
+        moment: datetime = session["updated_at"]
+        line = Text.assemble((f"{moment.astimezone():%H:%M:%S}", "dim"), "  ")
+        line.append_text(_fixed(shown("thread_id", session["thread_id"]), 24)).append("  ")
+        line.append_text(_fixed(shown("workflow_status", session["workflow_status"]), 11))
+        for column in columns[3:]:
+            if session[column.name] is not None:
+                label = "" if isinstance(session[column.name], str) else f"{column.name} "
+                line.append("  ").append(label, style="dim").append_text(shown(column.name, session[column.name]))
+        if session.get("error"):
+            line.append("  ").append_text(Text(" ".join(printable(session["error"]).split()), style="red"))
+        line.truncate(out.console.width, overflow="ellipsis")
+        out.console.print(line, no_wrap=True, crop=False)
+    else:
+        out.fields(session[column.name] for column in columns)
+    sys.stdout.flush()
+
+
+def _fixed(text: Text, width: int) -> Text:
+    text.truncate(width, overflow="ellipsis", pad=True)
+    return text
+
+
+# --- groups ---
+
+
+def clusters(out: Output, found: Clusters, total: int) -> None:
+    """Draw the groups: size, success, name, and what was asked."""
+    if not total:
+        out.note(("No sessions match.", "dim"))
+        return
+    told = "" if found.silhouette is None else f", silhouette {found.silhouette:.2f}"
+    out.say((f"{plural(len(found), 'group')} of {plural(total, 'session')}{told}", "dim"))
+    for group in found:
+        out.print()
+        rate = "" if group.success_rate is None else f"  {group.success_rate:.0%} success"
+        out.say((printable(group.name), "bold"), (f"  {plural(group.size, 'session')}{rate}", "dim"))
+        for example in group.examples:
+            text = Text(f"{_INDENT}{' '.join(printable(example).split())}")
+            text.truncate(out.console.width, overflow="ellipsis")
+            out.console.print(text, no_wrap=True, crop=False)

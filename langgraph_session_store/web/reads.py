@@ -1,0 +1,81 @@
+"""The store as the server reads it: read-only transactions with a time-out, on connections of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from ..store import AsyncSessionStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from ..query import Query
+    from ..store import SessionStore
+    from .._engine import AsyncConnection
+
+T = TypeVar("T")
+
+POOL: Final = 10
+EXPORTS: Final = 3
+"""Exports at once: each holds a connection until its client has read it all."""
+_CHUNK: Final = 500
+
+
+class ReadStore(AsyncSessionStore):
+    """A store on the same table as *store*, of either kind, for the server's event loop.
+
+    What is read is read in a read-only transaction, in which a statement may take *timeout* seconds. The limits are set inside the
+    transaction and end with it, which works through a pooler. Deletes are the store's own.
+    """
+
+    def __init__(self, store: SessionStore | AsyncSessionStore, timeout: float) -> None:
+        super().__init__(
+            store.target,
+            record=store.record,
+            table=store.table.name,
+            schema=store.table.schema,
+            setup=store.setup_queries is not None,
+            pool_size=POOL,
+        )
+        self.clock = store.clock  # a delete here must count for the recorder there
+        self._backlogs = store._backlogs  # noqa: SLF001 - recorders may join it later
+        self._begin = f"BEGIN READ ONLY; SET LOCAL statement_timeout = {int(timeout * 1000)}".encode()
+        self._exports = asyncio.Semaphore(EXPORTS)
+
+    async def read(self, query: Query[T]) -> T:
+        """Run one statement that reads, after what this process's recorders still hold was stored."""
+        await self._asettle()
+        return await self.run(query)
+
+    async def run(self, query: Query[T]) -> T:
+        """Run one statement in a read-only transaction."""
+        async with self._reading() as connection:
+            cursor = await connection.execute(query.sql, query.params)
+            rows = await cursor.fetchall()
+        return query.read(rows, cursor.rowcount)
+
+    async def stream(self, query: Query[list[T]]) -> AsyncGenerator[T, None]:
+        """Run one statement and yield what it reads in constant memory."""
+        async with self._exports, self._reading() as connection, connection.cursor("session_store") as cursor:
+            await cursor.execute(query.sql, query.params)
+            while rows := await cursor.fetchmany(_CHUNK):
+                for item in query.read(rows, len(rows)):
+                    yield item
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncGenerator[AsyncConnection, None]:
+        async with self._connection() as connection:
+            await connection.execute(self._begin)  # both in one round trip
+            try:
+                yield connection
+            except BaseException:
+                await _rollback(connection)
+                raise
+            await connection.execute(b"COMMIT")
+
+
+async def _rollback(connection: Any) -> None:
+    if not connection.closed and not connection.broken:
+        await connection.rollback()

@@ -1,0 +1,56 @@
+"""The public surface: what is exported, as what, and with which types."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import langgraph_session_store as lgss
+from langgraph_session_store import AsyncSessionStore, SessionStore, SessionStoreError, errors
+
+HERE = Path(__file__).parent
+
+
+def test_all_is_sorted_and_is_what_can_be_seen() -> None:
+    modules = {name for name, value in vars(lgss).items() if inspect.ismodule(value)}
+    visible = {name for name in vars(lgss) if not name.startswith("_")} - modules
+    assert sorted(visible) == lgss.__all__
+
+
+def test_classes_say_their_public_path() -> None:
+    classes = [getattr(lgss, name) for name in lgss.__all__ if inspect.isclass(getattr(lgss, name))]
+    assert {kind.__module__ for kind in classes} == {"langgraph_session_store"}
+
+
+def test_every_error_is_in_the_tree_that_its_module_draws() -> None:
+    tree = errors.__doc__ or ""
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    assert all(issubclass(kind, SessionStoreError) for kind in kinds)
+    assert all(kind.__name__ in tree for kind in kinds)
+    assert {kind.__name__ for kind in kinds} <= set(lgss.__all__)
+
+
+def test_both_stores_have_the_same_names_and_arguments() -> None:
+    def surface(store: type) -> dict[str, list[str]]:
+        methods = inspect.getmembers(store, inspect.isfunction)
+        return {name: list(inspect.signature(m).parameters) for name, m in methods if not name.startswith("_")}
+
+    assert surface(SessionStore) == surface(AsyncSessionStore)
+
+
+def test_everything_public_is_documented() -> None:
+    for name in lgss.__all__:
+        thing = getattr(lgss, name)
+        assert inspect.getdoc(thing), name
+        if inspect.isclass(thing):
+            for method, value in vars(thing).items():
+                if not method.startswith("_") and inspect.isfunction(value):
+                    assert inspect.getdoc(value), f"{name}.{method}"
+
+
+def test_types_as_users_see_them() -> None:
+    program = [sys.executable, "-m", "mypy", "--strict", str(HERE / "typing" / "api.py")]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, cwd=HERE.parent)
+    assert done.returncode == 0, done.stdout

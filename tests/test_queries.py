@@ -320,7 +320,7 @@ def clear(db: Database) -> None:
     db.conn.execute(f"DELETE FROM {db.table.versions.as_string()}")
 
 
-PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @PROPERTY

@@ -8,8 +8,6 @@ import typer
 
 from . import doctor, exits, keeping, looking
 
-_CODES = "\n\n".join(f"{code}: {what}" for code, what in exits.CODES.items())
-
 app = typer.Typer(
     name="session-store",
     cls=exits.Verbs,

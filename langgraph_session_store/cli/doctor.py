@@ -24,6 +24,7 @@ from .output import Output, plural, seconds, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from langgraph_session_store.conninfo import Target
     from langgraph_session_store.query import Query, Table

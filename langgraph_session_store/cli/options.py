@@ -22,14 +22,8 @@ from langgraph_session_store.conninfo import resolve
 from langgraph_session_store.errors import ConfigError, FilterError, SchemaError
 from langgraph_session_store.filters import OPERATORS, Vocabulary
 from langgraph_session_store.query import Table
-from langgraph_session_store.record import (
-    MessagesSession,
-    ProblemSession,
-    SessionRecord,
-    check_table,
-    table_columns,
-    table_name,
-)
+from langgraph_session_store.record import SessionRecord, check_table, table_columns, table_name
+from langgraph_session_store.records import MessagesSession, ProblemSession
 from langgraph_session_store.schema import describe
 from langgraph_session_store.store import SessionStore
 

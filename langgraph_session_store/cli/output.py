@@ -95,6 +95,12 @@ class Output:
         """Write a line for a person: words, or words with a style."""
         self.console.print(Text.assemble(*parts), soft_wrap=True)
 
+    def hanging(self, head: Text, body: Text) -> None:
+        """Write *body* behind *head*, wrapped into the room on its right."""
+        room = max(20, self.console.width - head.cell_len)
+        for place, line in enumerate(body.wrap(self.console, room)):
+            self.console.print((head if not place else Text(" " * head.cell_len)) + line, no_wrap=True, crop=False)
+
     def note(self, *parts: str | tuple[str, str]) -> None:
         """Write a line to stderr."""
         self.aside.print(Text.assemble(*parts), soft_wrap=True)

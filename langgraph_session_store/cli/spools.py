@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from langgraph_session_store.journal import OPEN_RUNS, SUFFIX
-from langgraph_session_store.lease import LOSSES, QUARANTINE, Lease, check, on_network
+from langgraph_session_store.aside import LOSSES, QUARANTINE
+from langgraph_session_store.lease import Lease, check, on_network
 from langgraph_session_store.row import loads
 from langgraph_session_store.segment import Frame, scan
 from langgraph_session_store.spool import spool_home

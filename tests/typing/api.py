@@ -1,13 +1,12 @@
 """The public API as its users' type checkers see it; never run, only checked."""
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Annotated, TypedDict
+from typing import Annotated, TypedDict, assert_type
 from uuid import UUID
 
 from langgraph.func import entrypoint
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from typing_extensions import assert_type
 
 import langgraph_session_store as lgss
 

@@ -6,8 +6,10 @@ clock once, counts on with the monotonic clock, and moves its origin to the data
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -22,6 +24,7 @@ class Clock:
         self._origin = time.time_ns() // 1000 - monotonic()
         self._last = 0
         self.anchored = False
+        _clocks.add(self)
 
     def tick(self) -> tuple[int, int, bool]:
         """Return ``(now, monotonic now, anchored)``; *now* is later than any that was returned before."""
@@ -33,6 +36,8 @@ class Clock:
     def anchor(self, database_now: int, at: int) -> None:
         """Take the database's *database_now* for this process's monotonic moment *at*, both in microseconds."""
         with self._lock:
+            if not self.anchored:
+                self._last = 0  # times given out so far were the wall clock's, and are corrected when they are stored
             self._origin = database_now - at
             self.anchored = True
 
@@ -44,6 +49,18 @@ class Clock:
     def offset(self) -> int:
         """Microseconds that the database's clock is ahead of this machine's wall clock, as far as known."""
         return self._origin + monotonic() - time.time_ns() // 1000
+
+
+_clocks: weakref.WeakSet[Clock] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for clock in _clocks:
+        clock._lock = threading.Lock()  # noqa: SLF001 - the same module; a thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def monotonic() -> int:

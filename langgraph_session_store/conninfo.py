@@ -12,8 +12,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
-from langgraph_session_store.embedded import EmbeddedServer, embedded_server, warn_once, wheel_installed
-from langgraph_session_store.errors import ConfigError, LoginError, SessionStoreError, UnavailableError
+from .embedded import EmbeddedServer, embedded_server, warn_once, wheel_installed
+from .errors import ConfigError, LoginError, SessionStoreError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

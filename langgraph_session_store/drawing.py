@@ -97,7 +97,7 @@ def scatter(axes: Axes, points: Sequence[tuple[float, float, int]], number: int,
 def percent(axes: Axes) -> None:
     """Make the vertical axis a success rate."""
     axes.set_ylim(0, 1.03)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.yaxis.set_major_formatter(_share)
     axes.set_ylabel("Success rate")
     axes.grid(axis="y", color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -130,7 +130,20 @@ def whole(axis: Any) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.set_major_formatter(_count)
+
+
+def short(value: float, _place: int) -> str:
+    """Write a number at an axis; by name, as is all that a figure keeps, so that it can be pickled."""
+    return f"{value:g}"
+
+
+def _share(value: float, _place: int) -> str:
+    return f"{value:.0%}"
+
+
+def _count(value: float, _place: int) -> str:
+    return f"{value:,.0f}"
 
 
 def bars(axes: Axes, labels: Sequence[str], values: Iterable[float | None], told: str = "{:,}") -> None:

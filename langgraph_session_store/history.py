@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from .row import Row, Slot, Value
 
@@ -70,9 +70,11 @@ def new_lines(
     return added
 
 
-def as_newest(event: Row, lines: Sequence[Line]) -> Row:
-    """Return *event*, not earlier than any of the *lines*."""
-    return replace(event, recorded_at=max([event.recorded_at, *(line.recorded_at + 1 for line in lines)]))
+def as_newest(events: Iterable[Row], lines: Iterable[Line]) -> list[Row]:
+    """Return *events*, moved together behind all *lines* where one of them is not."""
+    moved = list(events)
+    late = max((line.recorded_at for line in lines), default=0) + 1 - min(event.recorded_at for event in moved)
+    return [replace(event, recorded_at=event.recorded_at + late) for event in moved] if late > 0 else moved
 
 
 def _line(before: Line | None, event: Row, run_id: str | None) -> Line:

@@ -30,6 +30,7 @@ from .drawing import (
     nothing,
     percent,
     shades,
+    short,
     volume,
     whole,
 )
@@ -158,7 +159,7 @@ def durations(sessions: Any) -> Figure:
     axes.hist(values, bins=bins(low, high, len(values), logarithmic=logarithmic), color=PALE, edgecolor="white")
     if logarithmic:
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_major_formatter(short)
     for value, name, style in ((median, "median", "-"), (late, "95 %", "--")):
         axes.axvline(
             value / divisor, color=INK, linestyle=style, linewidth=1.2, label=f"{name}: {value / divisor:.3g} {unit}"
@@ -263,7 +264,7 @@ def _starts(moments: pd.Series[Any], bucket: str) -> Any:
     if bucket == "hour":
         return moments.dt.floor("h")
     days = moments.dt.floor("D")
-    return days if bucket == "day" else days - days.dt.dayofweek.astype("timedelta64[D]")
+    return days if bucket == "day" else days - days.dt.day_of_week.astype("timedelta64[D]")
 
 
 def _ordered(column: pd.Series[Any], *, by_size: bool = False) -> list[tuple[str, Any]]:

@@ -42,8 +42,12 @@ def get(table: Table, thread_id: object) -> Query[Session | None]:
     def read(rows: Rows, _: int) -> Session | None:
         return next(_sessions(table.columns, rows), None)
 
-    text = statement(load("select_session"), table=table.full, columns=_names(table.columns))
-    return Query(text, {"thread_id": thread_key(thread_id)}, read)
+    return Query(_selecting_one(table), {"thread_id": thread_key(thread_id)}, read)
+
+
+@lru_cache(maxsize=64)
+def _selecting_one(table: Table) -> bytes:
+    return statement(load("select_session"), table=table.full, columns=_names(table.columns))
 
 
 def page(

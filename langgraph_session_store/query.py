@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from .sql import load
 
 if TYPE_CHECKING:
     from .columns import TableColumn
@@ -54,6 +56,12 @@ def statement(text: SQL, /, **slots: Composable) -> bytes:
     return text.format(**slots).as_bytes(None)
 
 
+@lru_cache(maxsize=512)
+def about(which: str, table: Table) -> bytes:
+    """Return the statement of a file whose only slots are the names of *table* and its companions."""
+    return statement(load(which), table=table.full, versions=table.versions, erased=table.erased)
+
+
 def count(_: Rows, affected: int) -> int:
     """Read the number of rows that a statement touched."""
     return affected
@@ -91,7 +99,7 @@ class Table:
     """
 
     name: str
-    columns: tuple[TableColumn, ...] = field(default=(), repr=False)
+    columns: tuple[TableColumn, ...] = field(default=(), repr=False, hash=False)
     schema: str | None = None
 
     @cached_property

@@ -7,7 +7,6 @@ its history in order, because Postgres takes them even where the upsert then cha
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,36 +17,23 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from psycopg.sql import SQL, Composable
+from psycopg.sql import SQL
 
 from .clock import to_datetime, to_microseconds
 from .encode import thread_key
-from .errors import DataError, FilterError
+from .errors import FilterError
 from .history import Line, as_newest, makes_history, new_lines
 from .paging import Condition
-from .query import Query, Rows, Steps, Table, count, listed, name, names, nothing, single, statement
-from .row import Row, Shape, Slot, Value, merge
+from .query import Query, Rows, Steps, Table, about, count, listed, name, names, nothing, single, statement
+from .row import Row, Shape, merge
 from .sql import load
-from .sqltypes import BOOLEAN, DOUBLE, INTEGER, REAL, sql_type
+from .upsert import cast, proposed, upsert
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
-_TYPE: Final = re.compile(r"[a-z_][\w ]*(\(\d+( *, *\d+)?\))?[\w ]*(\[\])?", re.ASCII | re.IGNORECASE)
-_STRINGS: Final = ("text", "varchar", "char", "character", "bpchar", "citext")
-_UNWRITTEN: Final = frozenset({"id", "thread_id", "recorded_at", "updated_at", "duration_seconds"})
-"""Columns that the store or the database fills in, whatever an event carries."""
-
 _NEVER: Final = -(2**63)
-_MAKERS: Final[dict[str, Callable[[Any], Value]]] = {
-    "bigint": int,
-    "double precision": float,
-    "boolean": bool,
-    "text": str,
-}
-_NEWER: Final = SQL("excluded.recorded_at > s.recorded_at")
-_OLDER: Final = SQL("excluded.recorded_at < s.recorded_at")
 
 
 @dataclass(frozen=True)
@@ -114,7 +100,7 @@ def write(table: Table, batch: Batch, *, guarded: bool = True) -> Steps[Written]
         for thread_id, row_id, run_id in (yield upsert(table, rows, guarded=guarded)):
             ids[thread_id] = row_id
             runs[thread_id, begun[thread_id]] = run_id
-    yield from _record(table, events, runs)
+    yield from _record(table, events, runs, newest=not guarded)
     stored = sum(event.thread_id in ids for event in events)
     return Written(ids, stored, len(batch.events) - stored)
 
@@ -128,13 +114,11 @@ def _standing(rows: tuple[Row, ...], erased: Mapping[bytes, int]) -> tuple[Row, 
 
 def amend(table: Table, change: Row) -> Steps[bool]:
     """Set what *change* carries in the row of its thread and add it to the history; return whether there is such a row."""
-    names_ = [slot.name for slot in change.shape]
     updates = SQL(", ").join(
-        SQL("{} = {}").format(name(slot.name), _cast(SQL(f"%(v{index})s"), slot.sql_type))
+        SQL("{} = {}").format(name(slot.name), cast(SQL(f"%(v{index})s"), slot.sql_type))
         for index, slot in enumerate(change.shape)
     )
     params = {f"v{index}": value for index, value in enumerate(change.values)} | {"thread_id": change.thread_id}
-    assert names_, "an update without a field"
     runs = yield Query(statement(load("update"), table=table.full, updates=updates), params, listed)
     if not runs:
         return False
@@ -157,18 +141,17 @@ def erase(table: Table, which: str | Condition, now: int, *, chunk: int = 1000) 
     if not threads:
         return Erased(0, None)
     hashes = [thread_hash(thread_id) for thread_id in threads]
-    buried = {"hashes": hashes, "now": to_datetime(now)}
-    at = yield Query(statement(load("bury"), erased=table.erased), buried, single)
+    at = yield Query(about("bury", table), {"hashes": hashes, "now": to_datetime(now)}, single)
     params = {"threads": threads}
-    yield Query(statement(load("delete_versions"), versions=table.versions), params, nothing)
-    removed = yield Query(statement(load("delete_sessions"), table=table.full), params, count)
+    yield Query(about("delete_versions", table), params, nothing)
+    removed = yield Query(about("delete_sessions", table), params, count)
     return Erased(removed, at)
 
 
 def link_run(table: Table, thread_id: object, run_id: str) -> Query[int]:
     """Set the MLflow run of a session."""
     params = {"thread_id": thread_key(thread_id), "run_id": run_id}
-    return Query(statement(load("link_run"), table=table.full), params, count)
+    return Query(about("link_run", table), params, count)
 
 
 def mark_abandoned(table: Table, older_than: timedelta | datetime) -> Steps[int]:
@@ -191,7 +174,7 @@ def older(column: str, than: timedelta | datetime) -> Condition:
 def lock(table: Table, *, shared: bool = False) -> Query[None]:
     """Wait for those who erase from *table*, or (not *shared*) for all who write to it, until the transaction ends."""
     key = f"langgraph_session_store:{table.name}"  # without the schema, which not everybody names
-    return Query(load("lock_shared" if shared else "lock").as_bytes(None), {"key": key}, nothing)
+    return Query(about("lock_shared" if shared else "lock", table), {"key": key}, nothing)
 
 
 def clock() -> Query[int]:
@@ -205,78 +188,12 @@ def tombstones(table: Table, threads: Iterable[str]) -> Query[dict[bytes, int]]:
     def read(rows: Rows, _: int) -> dict[bytes, int]:
         return {bytes(digest): to_microseconds(at) for digest, at in rows}
 
-    return Query(statement(load("tombstones"), erased=table.erased), {"hashes": list(map(thread_hash, threads))}, read)
+    return Query(about("tombstones", table), {"hashes": list(map(thread_hash, threads))}, read)
 
 
 def thread_hash(thread_id: str) -> bytes:
     """Return what a tombstone knows of a thread."""
     return sha256(thread_id.encode()).digest()
-
-
-def upsert(table: Table, rows: Sequence[Row], *, guarded: bool = True) -> Query[Rows]:
-    """Write merged *rows* of one shape and distinct threads; reads (thread_id, id, run_id) of those that changed."""
-    slots = _written(rows[0].shape)
-    params: dict[str, Any] = {
-        "thread_id": [row.thread_id for row in rows],
-        "recorded_at": [to_datetime(row.recorded_at) for row in rows],
-    }
-    for index, slot in slots:
-        params[f"c{index}"] = _array(slot.sql_type, [row.values[index] for row in rows])
-    return Query(_upsert(table, rows[0].shape, guarded), params, listed)
-
-
-@lru_cache(maxsize=256)
-def _upsert(table: Table, shape: Shape, guarded: bool) -> bytes:
-    slots = [slot for _, slot in _written(shape)]
-    carried = [slot.name for slot in slots]
-    arrays = [SQL(f"%(c{index})b::{_array_type(slot.sql_type)}[]") for index, slot in _written(shape)]
-    updates = [
-        SQL("{} = {}").format(name(slot.name), _updated(slot, guarded)) for slot in slots if slot.mode != "default"
-    ]
-    updates += [SQL("{0} = greatest(s.{0}, excluded.{0})").format(SQL(time)) for time in ("recorded_at", "updated_at")]
-    return statement(
-        load("upsert"),
-        table=table.full,
-        columns=names(["thread_id", "recorded_at", *carried]),
-        names=names(["thread_id", "recorded_at", *carried]),
-        arrays=SQL(", ").join([SQL("%(thread_id)b::text[]"), SQL("%(recorded_at)b::timestamptz[]"), *arrays]),
-        values=SQL(", ").join(
-            [
-                SQL("d.thread_id"),
-                SQL("d.recorded_at"),
-                *(_cast(SQL("d.") + name(slot.name), slot.sql_type) for slot in slots),
-            ]
-        ),
-        updates=SQL(",\n    ").join(updates),
-        applies=_applies(slots) if guarded else SQL("TRUE"),
-    )
-
-
-def _updated(slot: Slot, guarded: bool) -> Composable:
-    """Return the value of a column of a row that is there: what a newer event says, then what an older one fills."""
-    slots = {
-        "mine": SQL("s.") + name(slot.name),
-        "theirs": SQL("excluded.") + name(slot.name),
-        "newer": _NEWER,
-        "older": _OLDER,
-    }
-    newer = "coalesce({mine}, {theirs})" if slot.mode == "fill" else "{theirs}"
-    if not guarded:
-        return SQL(newer).format(**slots)
-    fill = "" if slot.kind == "own" else " WHEN {older} THEN coalesce({mine}, {theirs})"
-    return SQL(f"CASE WHEN {{newer}} THEN {newer}{fill} ELSE {{mine}} END").format(**slots)
-
-
-def _applies(slots: Iterable[Slot]) -> Composable:
-    """Return the condition under which an event changes anything: a replay does not even touch the row."""
-    gaps = [
-        SQL("s.{0} IS NULL AND excluded.{0} IS NOT NULL").format(name(slot.name))
-        for slot in slots
-        if slot.kind != "own" and slot.mode != "default"
-    ]
-    if not gaps:
-        return _NEWER
-    return SQL("{} OR ({} AND ({}))").format(_NEWER, _OLDER, SQL(" OR ").join(gaps))
 
 
 def _record(
@@ -291,7 +208,7 @@ def _record(
     columns = _history_columns(table, threads.values())
     lines: dict[str, list[Line]] = yield _read_lines(table, "latest_versions", threads, columns)
     if newest:
-        threads = {thread: [as_newest(event, lines.get(thread, ())) for event in of] for thread, of in threads.items()}
+        threads |= {thread: as_newest(of, lines.get(thread, ())) for thread, of in threads.items()}
     late = [
         thread for thread, known in lines.items() if min(e.recorded_at for e in threads[thread]) < known[0].recorded_at
     ]
@@ -312,8 +229,6 @@ def _history_columns(table: Table, events: Iterable[Iterable[Row]]) -> dict[str,
 def _read_lines(
     table: Table, which: str, threads: Iterable[str], columns: Mapping[str, str]
 ) -> Query[dict[str, list[Line]]]:
-    contents = SQL(", ").join(SQL("{}::text").format(name(column)) for column in columns)
-
     def read(rows: Rows, _: int) -> dict[str, list[Line]]:
         lines: dict[str, list[Line]] = defaultdict(list)
         for thread_id, at, digests, *values in rows:
@@ -321,8 +236,13 @@ def _read_lines(
             lines[thread_id].append(Line(thread_id, to_microseconds(at), None, digests, known))
         return lines
 
-    text = statement(load(which), versions=table.versions, columns=contents)
-    return Query(text, {"threads": list(threads)}, read)
+    return Query(_reading_lines(table, which, tuple(columns)), {"threads": list(threads)}, read)
+
+
+@lru_cache(maxsize=64)
+def _reading_lines(table: Table, which: str, columns: tuple[str, ...]) -> bytes:
+    contents = SQL(", ").join(SQL("{}::text").format(name(column)) for column in columns)
+    return statement(load(which), versions=table.versions, columns=contents)
 
 
 def _add_lines(table: Table, lines: Sequence[Line], columns: Mapping[str, str]) -> Query[None]:
@@ -333,42 +253,18 @@ def _add_lines(table: Table, lines: Sequence[Line], columns: Mapping[str, str]) 
         "digests": [orjson.dumps(line.digests).decode() for line in lines],
     }
     params |= {f"c{index}": [line.contents.get(column) for line in lines] for index, column in enumerate(columns)}
-    types = ["text", "timestamptz", "text", "text", *("text" for _ in columns)]
-    text = statement(
+    return Query(_adding_lines(table, tuple(columns.items())), params, nothing)
+
+
+@lru_cache(maxsize=64)
+def _adding_lines(table: Table, columns: tuple[tuple[str, str], ...]) -> bytes:
+    arrays = ["%(thread_id)b::text[]", "%(recorded_at)b::timestamptz[]", "%(run_id)b::text[]", "%(digests)b::text[]"]
+    arrays += [f"%(c{index})b::text[]" for index in range(len(columns))]
+    return statement(
         load("add_versions"),
         versions=table.versions,
-        columns=names(columns),
-        names=names(columns),
-        values=SQL(", ").join(_cast(_proposed(column), sql_type) for column, sql_type in columns.items()),
-        arrays=SQL(", ").join(SQL(f"%({param})b::{kind}[]") for param, kind in zip(params, types, strict=True)),
+        columns=names(column for column, _ in columns),
+        names=names(column for column, _ in columns),
+        values=SQL(", ").join(cast(proposed(column), sql_type) for column, sql_type in columns),
+        arrays=SQL(", ").join(map(SQL, arrays)),
     )
-    return Query(text, params, nothing)
-
-
-def _written(shape: Shape) -> list[tuple[int, Slot]]:
-    return [(index, slot) for index, slot in enumerate(shape) if slot.name not in _UNWRITTEN]
-
-
-def _proposed(column: str) -> Composable:
-    return SQL("d.") + name(column)
-
-
-def _cast(value: Composable, sql_type: str) -> Composable:
-    """Cast text to *sql_type*, except to strings: there an explicit cast would cut what is too long, an assignment refuses it."""
-    if not _TYPE.fullmatch(sql_type):
-        raise DataError(f"{sql_type!r} is no SQL type")
-    if sql_type.split("(", maxsplit=1)[0].split(maxsplit=1)[0].lower() in _STRINGS and not sql_type.endswith("]"):
-        return value
-    return SQL("{}::{}").format(value, SQL(sql_type))
-
-
-def _array_type(name_: str) -> str:
-    return {INTEGER: "bigint", DOUBLE: "double precision", REAL: "double precision", BOOLEAN: "boolean"}.get(
-        sql_type(name_), "text"
-    )
-
-
-def _array(name_: str, values: Sequence[Value]) -> list[Value]:
-    """Return *values* as one Python type, as a binary array needs it."""
-    make = _MAKERS[_array_type(name_)]
-    return [None if value is None else make(value) for value in values]

@@ -20,11 +20,11 @@ import pytest
 from conftest import SETTINGS, Server, open_folder
 from psycopg.pq import PGconn, Ping
 
-import langgraph_session_store.cluster
-from langgraph_session_store import embedded
+import langgraph_session_store.embedded.cluster
 from langgraph_session_store.embedded import EmbeddedServer, EmbeddedWarning
+from langgraph_session_store.embedded import server as embedded
+from langgraph_session_store.embedded.programs import WHEELS, Account, Programs, find_programs
 from langgraph_session_store.errors import ConfigError
-from langgraph_session_store.programs import WHEELS, Account, Programs, find_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -348,7 +348,7 @@ def test_a_venv_that_the_servers_user_may_not_read_is_copied(folder: Path, monke
         if (site / name).is_dir():
             shutil.copytree(site / name, closed / name)
     hidden = original.__class__(closed / original.bin.relative_to(site), original.version, original.wheel)
-    monkeypatch.setattr(langgraph_session_store.cluster, "find_programs", lambda **_: [hidden])
+    monkeypatch.setattr(langgraph_session_store.embedded.cluster, "find_programs", lambda **_: [hidden])
     for _ in range(2):  # the second time it is there already
         server = EmbeddedServer(folder, settings=SETTINGS)
         with psycopg.connect(**server.start()) as conn:
@@ -380,7 +380,7 @@ def test_a_user_without_a_name_is_told_what_to_do() -> None:
 
 
 def test_nothing_installed_says_what_to_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(langgraph_session_store.cluster, "find_programs", lambda **_: [])
+    monkeypatch.setattr(langgraph_session_store.embedded.cluster, "find_programs", lambda **_: [])
     with pytest.raises(ConfigError, match=r"\[embedded\].*LGSS_PG_BIN.*DATABASE_URL"):
         EmbeddedServer(folder).start()
 

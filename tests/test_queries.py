@@ -27,6 +27,7 @@ from langgraph_session_store.record import table_columns
 from langgraph_session_store.records import ProblemSession
 from langgraph_session_store.row import Row, Slot
 from langgraph_session_store.sql import load
+from langgraph_session_store.upsert import upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,6 +154,8 @@ def test_unguarded_wins_over_what_is_newer_and_keeps_its_time(db: Database) -> N
     assert list(written.ids) == ["t"]
     row = db.row()
     assert (row["topic"], row["code"], row["recorded_at"]) == ("arrays", "x", to_datetime(NOW + 9))
+    db.write(event(2, begun=2, code="y"), event(3, begun=2, code="z"), guarded=False)
+    assert (db.row()["code"], db.codes()) == ("z", ["x", "y", "z"])
 
 
 def test_duration_is_derived_and_null_while_running(db: Database) -> None:
@@ -215,7 +218,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_cut(db: Database, columns: 
 def test_a_slot_cannot_smuggle_sql_in_its_type(sql_type: str) -> None:
     row = Row("t", NOW, NOW, 0, True, (Slot("code", sql_type, "set", "field"),), ("x",))
     with pytest.raises(DataError):
-        writes.upsert(Table("t"), [row])
+        upsert(Table("t"), [row])
 
 
 def test_names_are_quoted(db: Database) -> None:
@@ -320,7 +323,9 @@ def clear(db: Database) -> None:
     db.conn.execute(f"DELETE FROM {db.table.versions.as_string()}")
 
 
-PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+PROPERTY = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @PROPERTY

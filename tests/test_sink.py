@@ -12,7 +12,6 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from langgraph_session_store import logs
-from langgraph_session_store import pump as pump_module
 from langgraph_session_store import schema as schema_module
 from langgraph_session_store.clock import Clock
 from langgraph_session_store.columns import LEADING, TRAILING, TableColumn
@@ -20,6 +19,7 @@ from langgraph_session_store.query import Table
 from langgraph_session_store.row import Row, Slot, own
 from langgraph_session_store.sink import PostgresSink, classify
 from langgraph_session_store.writer import Block, Poison, Retry, Writer, drain
+from langgraph_session_store.writer import pump as pump_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

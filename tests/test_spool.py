@@ -19,16 +19,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from langgraph_session_store import spool as spool_module
 from langgraph_session_store.errors import SpoolError
-from langgraph_session_store.intake import MemoryQueue
-from langgraph_session_store.segment import MAGIC, Damage, Frame, pack, scan
-from langgraph_session_store.spool import Spool, spool_home
+from langgraph_session_store.spool import queue as spool_module
+from langgraph_session_store.spool.queue import Spool, spool_home
+from langgraph_session_store.spool.segment import MAGIC, Damage, Frame, pack, scan
+from langgraph_session_store.writer.intake import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from langgraph_session_store.journal import Journal, Orphan
+    from langgraph_session_store.spool.journal import Journal, Orphan
 
 BIG = 1 << 40
 
@@ -398,7 +398,7 @@ def test_a_segment_of_a_newer_version_is_kept_aside(tmp_path: Path) -> None:
 KILLED = """
     import os, sys
     from pathlib import Path
-    from langgraph_session_store.spool import Spool
+    from langgraph_session_store.spool.queue import Spool
     spool = Spool(Path(sys.argv[1]), min_free=0)
     n = 0
     while True:
@@ -428,7 +428,7 @@ def test_a_forked_child_neither_releases_nor_keeps_the_parents_lock(tmp_path: Pa
     script = """
         import os, sys, time
         from pathlib import Path
-        from langgraph_session_store.spool import Spool
+        from langgraph_session_store.spool.queue import Spool
         spool = Spool(Path(sys.argv[1]), min_free=0)
         spool.append(b"k", b"parent")
         if os.fork() == 0:

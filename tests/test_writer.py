@@ -22,15 +22,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langgraph_session_store import intake as intake_module
-from langgraph_session_store import logs, segment
-from langgraph_session_store import pump as pump_module
-from langgraph_session_store import spool as spool_module
+from langgraph_session_store import logs
 from langgraph_session_store.clock import Clock
-from langgraph_session_store.delivery import DRIFT, Delivery, degraded
-from langgraph_session_store.feed import merge_payloads
 from langgraph_session_store.row import Row, Slot, dumps, loads, merge, own
+from langgraph_session_store.spool import queue as spool_module
+from langgraph_session_store.spool import segment
 from langgraph_session_store.writer import Block, Poison, Retry, Writer, Written, drain
+from langgraph_session_store.writer import intake as intake_module
+from langgraph_session_store.writer import pump as pump_module
+from langgraph_session_store.writer.delivery import DRIFT, Delivery, degraded
+from langgraph_session_store.writer.feed import merge_payloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -198,7 +199,7 @@ def test_wait_covers_what_came_before_and_not_what_comes_after(bench: Bench) -> 
 
 
 def test_a_reader_that_waits_cuts_the_linger_short(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langgraph_session_store.writer.LINGER", 3600.0)
+    monkeypatch.setattr("langgraph_session_store.writer.writer.LINGER", 3600.0)
     monkeypatch.setattr(pump_module, "LINGER", 3600.0)
     for thread in ("a", "b", "c"):
         bench.submit(thread)
@@ -624,7 +625,7 @@ CODE = NOTE = None
 def child(folder: Path, body: str) -> tuple[int, str]:
     """Run *body* with a bench of its own in another process; return its exit code and what it said on stderr."""
     script = [CHILD, inspect.getsource(MemorySink), inspect.getsource(Bench), "bench = Bench(Path(sys.argv[1]))"]
-    package = Path(pump_module.__file__).parent
+    package = Path(pump_module.__file__).parents[1]
     command = [sys.executable, "-c", "\n".join([*script, textwrap.dedent(body)]), str(folder), str(package)]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     return done.returncode, done.stderr.decode()
@@ -700,7 +701,8 @@ def test_runs_in_flight_of_a_dead_process_are_abandoned(bench: Bench) -> None:
 
 def test_a_run_is_known_as_in_flight_after_its_segment_is_gone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     body = """
-    from langgraph_session_store import pump, spool
+    from langgraph_session_store.spool import queue as spool
+    from langgraph_session_store.writer import pump
     spool.IDLE = 0.0
     pump.SURVEY = 0.01
     bench.writer.submit(bench.row("died", "running"))

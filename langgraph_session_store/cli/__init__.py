@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from . import doctor, exits, keeping, looking
+from . import doctor, exits, helping, keeping, looking
 
 app = typer.Typer(
     name="session-store",
     cls=exits.Verbs,
     help="Sessions of LangGraph agents in Postgres: look at them, keep them, check that all is well.",
     epilog="Exit codes: " + "; ".join(f"{code} {what}" for code, what in exits.CODES.items()) + ".",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -35,7 +35,7 @@ for verb, name in (
     (keeping.purge, "purge"),
     (keeping.demo, "demo"),
 ):
-    app.command(name)(verb)
+    app.command(name, cls=helping.Verb)(verb)
 
 
 def _version(wanted: bool) -> None:

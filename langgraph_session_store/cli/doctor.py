@@ -72,9 +72,9 @@ def doctor(
     spool_dir: SpoolDir = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")] = False,
 ) -> None:
-    """Check connection, table, rights, clock, spool and MLflow, and say how to repair what is wrong.
+    """Check that all is well, and say how to repair what is not.
 
-    Changes nothing. Exits with 1 where it finds a problem. In a pipe: status, check, message and fix, tab-separated. With --json:
+    Looks at connection, server, pooler, clock, table, rights, spool and MLflow. Changes nothing. Exits with 1 where it finds a problem. In a pipe: status, check, message and fix, tab-separated. With --json:
     {"ok": ..., "findings": [{"check", "status", "message", "fix"}]}; status is ok, note, warning or problem.
     """
     findings = []
@@ -131,8 +131,8 @@ def _database(at: Source, target: Target, table: Table) -> Iterator[Finding]:
         return
     took = time.monotonic() - began
     with connection:
-        where = {"conninfo": "--dsn", "default": "no setting"}.get(target.source, target.source)
-        yield Finding("connection", "ok", f"{target.describe()}, as {where} says; {seconds(took)}")
+        where = {"conninfo": "from --dsn", "default": "DATABASE_URL is not set"}.get(target.source, f"from {target.source}")
+        yield Finding("connection", "ok", f"{target.describe()} ({where}; {seconds(took)})")
         try:
             yield from _server(connection)
             yield from _schema(connection, at, table)

@@ -7,19 +7,17 @@ import os
 import sys
 import traceback
 import warnings
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from contextlib import suppress
+from typing import Any, Final, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from langgraph_session_store.embedded import EmbeddedWarning
 from langgraph_session_store.errors import ConfigError, FilterError, SessionStoreError, UnavailableError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from . import helping
 
 MISSING: Final = 1
 USAGE: Final = 2
@@ -46,7 +44,8 @@ class Verbs(TyperGroup):
         """Run the verb."""
         _hush()
         try:
-            with _told_warnings():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # for programmers; the embedded Postgres is told of in a line of its own
                 result = super().invoke(ctx)
             sys.stdout.flush()
         except SessionStoreError as error:
@@ -64,6 +63,14 @@ class Verbs(TyperGroup):
                 raise
             _report(error)
         return result
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the help text."""
+        return helping.colored(super().get_help(ctx))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the verbs, by what they are for."""
+        helping.write_verbs(self.get_command, ctx, formatter)
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run the command line and exit."""
@@ -123,16 +130,6 @@ def _hush() -> None:
     if not ours.handlers:
         ours.addHandler(_Notes(logging.WARNING))
         ours.propagate = False
-
-
-@contextmanager
-def _told_warnings() -> Iterator[None]:
-    """Let what the embedded Postgres warns of be a line on stderr; other warnings are for programmers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("default", EmbeddedWarning)
-        warnings.showwarning = lambda message, *_, **__: complain(str(message), "warning", "bold yellow")
-        yield
 
 
 def _drop_output() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +16,9 @@ from langgraph_session_store.writer import drain as drain_spool
 from . import exits, spools
 from .options import Source, SpoolDir, Yes, past, read_filters, read_moment, with_source
 from .output import Output, plural, size, stamp
+
+if TYPE_CHECKING:
+    from langgraph_session_store.store import SessionStore
 
 
 @with_source
@@ -28,9 +32,9 @@ def init(
         bool, typer.Option("--distributed", help="Keys that Citus can distribute, and distribute where there is Citus.")
     ] = False,
 ) -> None:
-    """Create or upgrade the table, its indexes, view and history.
+    """Create or upgrade the table.
 
-    Safe to run again, and while others write. 'session-store init --print | psql' is the same for who may not run this.
+    With its indexes, summary view, history and tombstones. Safe to run again, and while others write. 'session-store init --print | psql' is the same for who may not run this.
     """
     if print_only:
         out.line(script(at.table, distributed=distributed).rstrip("\n"))
@@ -52,12 +56,12 @@ def init(
 def delete(
     at: Source,
     out: Output,
-    thread_ids: Annotated[list[str], typer.Argument(metavar="THREAD_ID...", help="The sessions' thread ids.")],
+    thread_ids: Annotated[list[str], typer.Argument(metavar="THREAD_ID", help="The sessions' thread ids.")],
     yes: Yes = False,
 ) -> None:
-    """Delete sessions by thread id, with their history.
+    """Delete sessions by thread id.
 
-    Events from before that are still on their way are not stored any more. Exits with 1 where one was not there.
+    With their history. Events from before that are still on their way are not stored any more. Exits with 1 where one was not there.
     """
     with at.open() as store:
         what = f"session {thread_ids[0]}" if len(thread_ids) == 1 else plural(len(thread_ids), "session")
@@ -71,13 +75,13 @@ def erase(
     at: Source,
     out: Output,
     words: Annotated[
-        list[str], typer.Argument(metavar="FILTER...", help="field=value or field__op=value, as in user_id=u-17.")
+        list[str], typer.Argument(metavar="FILTER", help="field=value or field__op=value, as in user_id=u-17.")
     ],
     yes: Yes = False,
 ) -> None:
-    """Delete all sessions that match, with their history: one user's data, for instance.
+    """Delete sessions that match, such as one user's.
 
-    What was erased stays erased, also when older events arrive later. A filter that matches every session is refused.
+    With their history.     What was erased stays erased, also when older events arrive later. A filter that matches every session is refused.
     """
     with at.open() as store:
         filters = read_filters(store.table, words)
@@ -97,7 +101,7 @@ def purge(
     ],
     yes: Yes = False,
 ) -> None:
-    """Delete sessions that did not change for a while, with their history."""
+    """Delete sessions that did not change for a while."""
     before = past(read_moment(older_than, "--older-than"))
     with at.open() as store:
         if not yes:
@@ -118,7 +122,7 @@ def drain(
         typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up after so long; by default only when Postgres refuses.", show_default=False),
     ] = None,
 ) -> None:
-    """Store what recorders that died left in the spool on this machine.
+    """Store what recorders that died left on this disk.
 
     Needs no record class. Recorders that live store their own. Exits with 1 where something is left.
     """
@@ -165,11 +169,18 @@ def serve(
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; others than the loopback need SESSION_STORE_TOKEN.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="On which port.")] = 8000,
 ) -> None:
-    """Serve the REST interface and the live dashboard, until Ctrl-C."""
-    from langgraph_session_store.web import serve as serve_web
+    """Serve the REST interface and the live dashboard."""
+    from langgraph_session_store import web
+
+    def ready(url: str) -> None:
+        if out.json:
+            out.document({"url": url})
+            sys.stdout.flush()
+        else:
+            out.note(("Listening ", "green"), f"on {url} for {_where(store)}; Ctrl-C ends")
 
     with at.open() as store:
-        serve_web(store, host=host, port=port)
+        web.serve(store, host=host, port=port, ready=ready)
 
 
 @with_source
@@ -179,9 +190,9 @@ def demo(
     runs: Annotated[int, typer.Option("--runs", "-n", metavar="N", min=1, max=1000, help="How many runs.")] = 12,
     yes: Yes = False,
 ) -> None:
-    """Run a tiny agent a few times and record it, to have something to look at.
+    """Record a few runs of a tiny agent.
 
-    Its sessions have thread ids demo-1, demo-2 ... and user_id demo; 'session-store erase user_id=demo' removes them.
+    To have something to look at. Its sessions have thread ids demo-1, demo-2 ... and user_id demo; 'session-store erase user_id=demo' removes them.
     """
     from . import demonstration
 
@@ -191,9 +202,8 @@ def demo(
         demonstration.run(store, out, runs)
 
 
-def _where(store: object) -> str:
-    table, target = store.table, store.target  # type: ignore[attr-defined]
-    return f"{table.full.as_string(None)} on {target.describe()}"
+def _where(store: SessionStore) -> str:
+    return f"{store.table.full.as_string(None)} on {store.target.describe()}"
 
 
 def _removed(out: Output, count: int, missing: list[str] | None = None) -> None:

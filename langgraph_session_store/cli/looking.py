@@ -19,11 +19,11 @@ Group = Annotated[
 ]
 Bucket = Annotated[
     Literal["hour", "day", "week"] | None,
-    typer.Option("--bucket", "-b", help="Numbers over time, by hour, day or week of UTC.", show_default=False),
+    typer.Option("--bucket", "-b", metavar="hour|day|week", help="Numbers over time, by hour, day or week of UTC.", show_default=False),
 ]
 Format = Annotated[
     Literal["csv", "ndjson", "parquet"] | None,
-    typer.Option("--format", help="By default what the file's name ends in; ndjson for standard output.", show_default=False),
+    typer.Option("--format", metavar="csv|ndjson|parquet", help="By default what the file's name ends in; ndjson for standard output.", show_default=False),
 ]
 
 
@@ -36,7 +36,7 @@ def list_sessions(
     order_by: Order = "-created_at",
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", help="At most so many, up to 1,000.")] = 50,
     cursor: Annotated[
-        str | None, typer.Option("--cursor", help="Go on where the page before ended.", show_default=False)
+        str | None, typer.Option("--cursor", metavar="TEXT", help="Go on where the page before ended.", show_default=False)
     ] = None,
 ) -> None:
     """List sessions, newest first.
@@ -63,7 +63,7 @@ def list_sessions(
 
 @with_source
 def show(at: Source, out: Output, thread_id: Thread, fields: Fields = None) -> None:
-    """Show one session: its fields, code, tests, times and history.
+    """Show one session: fields, code, tests, times, history.
 
     In a pipe: a line per column, name and value; with one column in --fields just its value, as it is, so that
     'session-store show t-1 -f code > solution.py' works.
@@ -81,7 +81,7 @@ def show(at: Source, out: Output, thread_id: Thread, fields: Fields = None) -> N
         views.session(out, store.table, chosen, history, whole=fields is None)
     elif len(chosen) == 1 and fields:
         (value,) = chosen.values()
-        out.line(value if isinstance(value, str) else views.raw(value))
+        out.line(views.raw(value))
     else:
         for name, value in chosen.items():
             out.fields([name, value])
@@ -89,7 +89,7 @@ def show(at: Source, out: Output, thread_id: Thread, fields: Fields = None) -> N
 
 @with_source
 def stats(at: Source, out: Output, words: Words = None, group_by: Group = None, bucket: Bucket = None) -> None:
-    """Count sessions: by status and topic, success, attempts, durations; by group and over time where asked.
+    """Count sessions: success, attempts, durations, over time.
 
     In a pipe: the rows of the groups or of the series, tab-separated, under a line of names; without those a line per number.
     """
@@ -105,7 +105,7 @@ def stats(at: Source, out: Output, words: Words = None, group_by: Group = None, 
 
 @with_source
 def versions(at: Source, out: Output, thread_id: Thread) -> None:
-    """Show how a session's problem, tests, code and result changed, newest first.
+    """Show how a session changed, newest first.
 
     In a pipe: number, time, MLflow run and the changed fields of each version. With --json: {"versions": [...]}.
     """
@@ -169,16 +169,16 @@ def export(
     fields: Fields = None,
     order_by: Order = "-created_at",
 ) -> None:
-    """Write all sessions that match to a csv, ndjson or parquet file.
+    """Write sessions to a csv, ndjson or parquet file.
 
-    Memory stays constant. A file is renamed into place when it is whole. csv cells that a spreadsheet would take for formulas get
+    All that match, in constant memory. A file is renamed into place when it is whole. csv cells that a spreadsheet would take for formulas get
     an apostrophe.
     """
     from langgraph_session_store import export as exporting
 
     to_output = path == "-"
-    if not to_output:
-        exporting.format_of(path) if file_format is None else None
+    if not to_output and file_format is None:
+        exporting.format_of(path)
     with at.open() as store, out.progress("Exporting", quiet=to_output and out.console.is_terminal) as progress:
         filters = read_filters(store.table, words)
         columns = views.vocabulary_columns(store.table, fields)

@@ -27,6 +27,7 @@ from langgraph_session_store.records import MessagesSession, ProblemSession
 from langgraph_session_store.schema import describe
 from langgraph_session_store.store import SessionStore
 
+from . import exits
 from .output import Output
 
 _BUILT_IN: Final[tuple[type[SessionRecord], ...]] = (ProblemSession, MessagesSession)
@@ -62,8 +63,11 @@ class Source:
     def open(self, *, setup: bool = False) -> Iterator[SessionStore]:
         """Open the store. Only *setup* may change the database; a table without a record is as the database describes it."""
         known = self.record
+        target = resolve(self.dsn)
+        if target.source == "default":
+            exits.complain(f"DATABASE_URL is not set: using {target.describe()}", "note", "blue")
         store = SessionStore(
-            resolve(self.dsn), record=known or ProblemSession, table=self.table_name, schema=self.schema, setup=setup
+            target, record=known or ProblemSession, table=self.table_name, schema=self.schema, setup=setup
         )
         with store:
             if known is None and not setup:
@@ -109,7 +113,7 @@ _Json = Annotated[
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[FILTER]...",
+        metavar="FILTER",
         help="field=value or field__op=value, as in topic=arrays code_attempts__gte=3; all must hold. "
         f"Operators: {', '.join(OPERATORS)}.",
         autocompletion=lambda ctx, incomplete: list(_completions(ctx, incomplete)),

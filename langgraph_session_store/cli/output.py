@@ -234,7 +234,7 @@ def layout(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], width: 
     """Return the lines of a table of at most *width* columns: optional columns go, then texts are cut."""
     cells = {column.name: [shown(column.name, row[column.name]) for row in rows] for column in columns}
     widths = {
-        name: min(_WIDEST, max([len(word) for word in name.split("_")] + [cell.cell_len for cell in texts]))
+        name: min(_WIDEST, max([len(word) for word in _words(name)] + [cell.cell_len for cell in texts]))
         for name, texts in cells.items()
     }
     kept = list(columns)
@@ -278,11 +278,15 @@ def _head(name: str, width: int) -> list[str]:
     if cell_len(name) <= width:
         return [name]
     lines = [""]
-    for word in name.replace("_", "_ ").split():
+    for word in _words(name):
         if lines[-1] and len(lines[-1]) + len(word) > width:
             lines.append("")
         lines[-1] += word
-    return [line.rstrip("_") if len(line) > width else line for line in lines]
+    return [line[:width] for line in lines]
+
+
+def _words(name: str) -> list[str]:
+    return name.replace("_", "_ ").split()
 
 
 def _is_number(values: Iterable[object]) -> bool:

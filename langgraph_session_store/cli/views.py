@@ -73,6 +73,8 @@ def _is_long(column: TableColumn) -> bool:
 
 def raw(value: object) -> str:
     """Return one value as it is: a text with its lines, nothing for NULL."""
+    if isinstance(value, str):
+        return value
     return json.dumps(value, ensure_ascii=False, indent=2, default=str) if isinstance(value, (dict, list)) else plain(value)
 
 
@@ -92,7 +94,7 @@ def session(
         short = {name: value for name, value in short.items() if name not in ("thread_id", "workflow_status", "recorded_at")}
     width = max(map(len, short), default=0)
     for name, value in short.items():
-        out.console.print(Text.assemble((f"{name:<{width}}", "cyan"), "  ", _short(name, value)), soft_wrap=False)
+        out.hanging(Text.assemble((f"{name:<{width}}", "cyan"), "  "), _short(name, value))
     for name, value in values.items():
         if name not in short and value is not None and _is_block(value) and name in longer:
             out.print()
@@ -102,7 +104,7 @@ def session(
         out.print()
         out.console.print(Text(f"versions ({len(history)})", style="cyan"))
         for version in history:
-            out.console.print(Text(_INDENT).append_text(_version_line(version)))
+            out.hanging(Text(_INDENT), _version_line(version))
         out.say((f"{_INDENT}session-store versions {values['thread_id']}", "dim"))
 
 
@@ -127,7 +129,7 @@ def _short(name: str, value: object) -> Text:
 
 
 def _is_block(value: object) -> bool:
-    return isinstance(value, (dict, list)) and bool(value) or isinstance(value, str) and ("\n" in value or len(value) > 200)  # noqa: PLR2004
+    return (isinstance(value, (dict, list)) and bool(value)) or (isinstance(value, str) and ("\n" in value or len(value) > 200))  # noqa: PLR2004
 
 
 def _block(out: Output, name: str, value: object) -> None:
@@ -163,7 +165,7 @@ def history(out: Output, versions: Sequence[SessionVersion]) -> None:
     for place, version in enumerate(versions):
         if place:
             out.print()
-        out.console.print(_version_line(version))
+        out.hanging(Text(), _version_line(version))
         for name, (old, new) in version.changes.items():
             _difference(out, name, old, new)
 
@@ -177,17 +179,20 @@ def _version_line(version: SessionVersion) -> Text:
 
 
 def _difference(out: Output, name: str, old: object, new: object) -> None:
-    before, after = (raw(value) if value is not None else "" for value in (old, new))
+    before, after = map(_lines, (old, new))
     out.console.print(Text(f"{_INDENT}{name}", style="cyan"))
-    if not before:
-        marked = [f"+{line}" for line in after.splitlines()]
-    else:
-        marked = list(unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2))[2:]
+    marked = list(unified_diff(before, after, lineterm="", n=2))[2:] if before else [f"+{line}" for line in after]
     for line in marked[:_LINES]:
         style = {"+": "green", "-": "red", "@": "magenta"}.get(line[:1], "")
         out.console.print(Text(f"{_INDENT * 2}{printable(line)}", style=style), soft_wrap=True)
     if len(marked) > _LINES:
         out.say((f"{_INDENT * 2}... {plural(len(marked) - _LINES, 'more line')}", "dim"))
+
+
+def _lines(value: object) -> list[str]:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return [line for item in value for line in item.splitlines()]
+    return raw(value).splitlines()
 
 
 # --- numbers ---

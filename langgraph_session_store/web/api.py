@@ -23,7 +23,7 @@ from .problems import Json, ProblemRoute, described, dumps
 from .reads import ReadStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
     from ..export import Encoder, Format
     from ..session import Session

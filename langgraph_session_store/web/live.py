@@ -8,13 +8,12 @@ import logging
 import signal
 import time
 from collections import deque
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from starlette.responses import Response
 
-from ..clock import to_datetime
-from ..errors import StoreError, UnavailableError
+from ..clock import to_datetime, to_microseconds
+from ..errors import SessionStoreError, UnavailableError
 from ..logs import once_a_minute
 from ..queries import OVERLAP, Change, Tail, changes
 from ..query import Table
@@ -22,6 +21,7 @@ from .problems import dumps
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
+    from datetime import datetime
 
     from starlette.types import Receive, Scope, Send
 
@@ -111,7 +111,7 @@ class Hub:
         async with self._starting:
             if self._task is None or self._task.done():
                 await self._start()
-        now = _micros(self._reads._now())  # noqa: SLF001 - the store's own clock
+        now = to_microseconds(self._reads.now())
         last = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else None
         if last is None or len(str(last)) > 17:  # noqa: PLR2004 - the year 5138
             client = Client(now, None)
@@ -129,9 +129,7 @@ class Hub:
 
     async def close(self) -> None:
         """End all streams, and the reader."""
-        self._closed = True
-        for client in self._clients:
-            client.over.set()
+        self._end()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -151,7 +149,7 @@ class Hub:
     async def _start(self) -> None:
         """Take what is there now as known, and watch."""
         await self._reads.ensure()
-        self._tail = Tail(self._table, self._reads._now() - OVERLAP)  # noqa: SLF001
+        self._tail = Tail(self._table, self._reads.now() - OVERLAP)
         await self._look()
         self._task = asyncio.create_task(self._watch(), name="session-store-events")
 
@@ -169,8 +167,9 @@ class Hub:
             await asyncio.sleep(pause)
             try:
                 found = await self._look()
-            except StoreError as error:
-                once_a_minute(log, "events", "the stream of changes waits for the database: %s", error)
+            except Exception as error:
+                why = str(error) if isinstance(error, SessionStoreError) else type(error).__name__
+                once_a_minute(log, "events", "the stream of changes waits for the database: %s", why)
                 pause, away = min(2 * pause, _AWAY), True
                 self._tell_all(b"away")
                 continue
@@ -178,9 +177,9 @@ class Hub:
                 self._tell_all(b"back")
             pause, away = POLL, False
             self._publish(found)
-        await asyncio.shield(self._end())
+        self._end()
 
-    async def _end(self) -> None:
+    def _end(self) -> None:
         self._closed = True
         for client in self._clients:
             client.over.set()
@@ -258,13 +257,9 @@ def _body(data: bytes) -> dict[str, Any]:
 
 
 def _event(session: Session) -> Event:
-    at = _micros(session["updated_at"])
+    at = to_microseconds(session["updated_at"])
     told = {name: session[name] for name in ("thread_id", "workflow_status", "updated_at")}
     return Event(at, dumps({**told, "version": at}))
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _stopping() -> bool:

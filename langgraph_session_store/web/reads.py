@@ -10,10 +10,11 @@ from ..store import AsyncSessionStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from datetime import datetime
 
+    from .._engine import AsyncConnection
     from ..query import Query
     from ..store import SessionStore
-    from .._engine import AsyncConnection
 
 T = TypeVar("T")
 
@@ -43,6 +44,10 @@ class ReadStore(AsyncSessionStore):
         self._backlogs = store._backlogs  # noqa: SLF001 - recorders may join it later
         self._begin = f"BEGIN READ ONLY; SET LOCAL statement_timeout = {int(timeout * 1000)}".encode()
         self._exports = asyncio.Semaphore(EXPORTS)
+
+    def now(self) -> datetime:
+        """Return the time on the database's clock, as far as it was heard."""
+        return self._now()
 
     async def read(self, query: Query[T]) -> T:
         """Run one statement that reads, after what this process's recorders still hold was stored."""

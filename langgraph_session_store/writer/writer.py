@@ -14,32 +14,18 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from .delivery import Block, Poison, Retry, Sink, SinkError, Written
+from ..logs import once_a_minute
+from ..spool import reason
 from .intake import Intake
-from .logs import once_a_minute
 from .pump import LINGER, Pump
-from .spool import reason
 from .stats import Durability, FlushReport, WriterStats
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .clock import Clock
-    from .row import Row
-
-__all__ = [
-    "Block",
-    "Durability",
-    "FlushReport",
-    "Poison",
-    "Retry",
-    "Sink",
-    "SinkError",
-    "Writer",
-    "WriterStats",
-    "Written",
-    "drain",
-]
+    from ..clock import Clock
+    from ..row import Row
+    from .delivery import Sink
 
 log = logging.getLogger(__name__)
 

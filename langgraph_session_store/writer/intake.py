@@ -8,20 +8,20 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from ..errors import SpoolError
+from ..row import dumps
+from ..spool import Spool, reason
+from ..spool.journal import Counts
+from ..spool.segment import MAX_PAYLOAD
 from .delivery import degraded
-from .errors import SpoolError
 from .feed import Feed
-from .journal import Counts
-from .row import dumps
-from .segment import MAX_PAYLOAD
-from .spool import Spool, reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ..row import Row
     from .feed import Source
-    from .row import Row
 
 MEMORY_ROWS: Final = 10_000  # what the memory queue holds
 MEMORY_BYTES: Final = 16 << 20

@@ -26,8 +26,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from ..errors import SpoolError
 from .aside import NEW_FILE, LossLedger, settle_losses
-from .errors import SpoolError
 from .journal import OPEN_RUNS, SUFFIX, Journal, Orphan, Segment
 from .lease import Lease, on_network, size
 from .segment import MAX_PAYLOAD, Frame, pack, scan

@@ -17,8 +17,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
 
-from langgraph_session_store.errors import ConfigError, UnavailableError
-from langgraph_session_store.programs import Account, Programs, find_programs
+from ..errors import ConfigError, UnavailableError
+from .programs import Account, Programs, find_programs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.pq import Ping
 
-from langgraph_session_store.cluster import Cluster, make_folder
-from langgraph_session_store.errors import ConfigError, UnavailableError
-from langgraph_session_store.programs import wheel_installed
+from ..errors import ConfigError, UnavailableError
+from .cluster import Cluster, make_folder
+from .programs import wheel_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import orjson
 
-from .row import Row, dumps, own
+from ..row import Row, dumps, own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from .errors import SpoolError
+from ..errors import SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from .row import Row, Value, dumps, loads, merge, own
+from ..row import Row, Value, dumps, loads, merge, own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .clock import Clock
-    from .journal import Counts
+    from ..clock import Clock
+    from ..spool.journal import Counts
 
 UNSURE: Final = 1_000_000
 """Microseconds by which two processes' corrections of one unanchored time may differ, with a wide margin."""

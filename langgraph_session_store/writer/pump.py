@@ -13,20 +13,20 @@ import time
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Final
 
-from .aside import put_aside
-from .clock import monotonic
+from ..clock import monotonic
+from ..logs import once_a_minute
+from ..spool.aside import put_aside
+from ..spool.journal import Counts, Orphan
 from .delivery import Block, Delivery, Sink, SinkError, Written
 from .feed import Feed, merge_payloads
-from .journal import Counts, Orphan
-from .logs import once_a_minute
 from .stats import WriterStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .clock import Clock
+    from ..clock import Clock
+    from ..row import Row
     from .intake import Intake
-    from .row import Row
     from .stats import Durability, State
 
 log = logging.getLogger(__name__)

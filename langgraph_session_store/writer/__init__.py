@@ -1,0 +1,23 @@
+"""The background writer: from the spool to the sink, without ever holding up the graph.
+
+From the bottom: `stats` (the counters), `feed` (payloads as events), `delivery` (one batch to the sink, poison bisected out),
+`intake` (where events come in), `pump` (one batch after another), `writer` (the thread and its life).
+"""
+
+from .delivery import Block, Poison, Retry, Sink, SinkError, Written
+from .stats import Durability, FlushReport, WriterStats
+from .writer import Writer, drain
+
+__all__ = [
+    "Block",
+    "Durability",
+    "FlushReport",
+    "Poison",
+    "Retry",
+    "Sink",
+    "SinkError",
+    "Writer",
+    "WriterStats",
+    "Written",
+    "drain",
+]

@@ -92,6 +92,7 @@ class Tracker:
             thread_id=thread_of(metadata, run_id),
             checkpointed_as=str(metadata.get("thread_id", run_id)),
             begun=tick[0],
+            monotonic=tick[1],
             graph_name=_short(name),
             graph=graph,
             in_coroutine=in_coroutine,
@@ -167,7 +168,9 @@ class Tracker:
         if run.mlflow_run_id is None and not run.in_coroutine:
             # A run that a node opened. On a loop it could be another task's.
             run.mlflow_run_id = mlflow_run.active_run_id()
-        return Ending(status, self._clock.tick()[0], error, mlflow_run.active_trace_id(), checkpoint_id)
+        # Both on the clock as it is known now: the first contact with the database may lie between them.
+        started, finished = self._clock.at(run.monotonic), self._clock.tick()[0]
+        return Ending(status, started, finished, error, mlflow_run.active_trace_id(), checkpoint_id)
 
     def _close(self, run: Run, fields: Fields, ending: Ending, outputs: Any, *, ask: bool) -> None:
         """Write the last row of *run*: at once what is known, and after a wait what only the checkpointer knows."""

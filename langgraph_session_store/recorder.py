@@ -6,7 +6,6 @@ Nothing here decides anything about rows; it is wiring and life cycle only.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +16,6 @@ from langgraph.pregel import Pregel
 from . import mlflow_run
 from .callbacks import BoundCallbacks, InlineHandler, Tracker, WaitingHandler
 from .errors import ConfigError
-from .logs import once_a_minute
 from .record import SessionRecord, record_fields
 from .records import MessagesSession, ProblemSession
 from .sink import PostgresSink
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from langchain_core.callbacks.base import BaseCallbackHandler
     from langchain_core.runnables import RunnableConfig
 
-log = logging.getLogger(__name__)
 GraphT = TypeVar("GraphT", bound=Pregel[Any, Any, Any, Any])
 
 
@@ -76,7 +73,7 @@ class SessionRecorder(InlineHandler):
             self._writer.submit,
             store.clock,
             settle=self._writer.settle if self._writer.waits else None,
-            report=self._report,
+            report=self._writer.fault,
             user_id=user_id,
             run_id=run_id,
             redact=redact,
@@ -159,9 +156,6 @@ class SessionRecorder(InlineHandler):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._store!r}, durability={self.stats().mode!r})"
-
-    def _report(self, problem: str, error: BaseException) -> None:
-        once_a_minute(log, problem, "%s: %s", problem, type(error).__name__)
 
 
 def attach(

@@ -18,7 +18,7 @@ from .redact import redact_keys, redact_text
 from .row import Row, Slot, Value, own
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
     from .columns import Status
@@ -40,6 +40,7 @@ class Run:
     id: UUID
     thread_id: str
     begun: int
+    monotonic: int
     graph_name: str | None
     checkpointed_as: str
     graph: Any = None
@@ -58,6 +59,7 @@ class Ending:
     """How a run ended, when, and from where its row was taken."""
 
     status: Status
+    started: int
     finished: int | None = None
     error: str | None = None
     trace_id: str | None = None
@@ -84,7 +86,9 @@ def describe(metadata: Mapping[str, Any], tags: Sequence[str] | None) -> str | N
 def start_row(run: Run, fields: Fields, tick: Tick, trace_id: str | None) -> Row:
     """Return the row of a run that starts: running, with what an earlier run of the thread left cleared."""
     run.rejected = fields.rejected
-    return _row(run, fields, tick, Ending("running", trace_id=trace_id), fields.rejected)
+    # A row that an outage delays is as old as its run. Others' rows have the column's own default.
+    created = [(_CREATED, to_iso(run.begun))]
+    return _row(run, fields, tick, Ending("running", run.begun, trace_id=trace_id), fields.rejected, created)
 
 
 def end_row(run: Run, fields: Fields, tick: Tick, ending: Ending) -> Row:
@@ -94,17 +98,25 @@ def end_row(run: Run, fields: Fields, tick: Tick, ending: Ending) -> Row:
     return _row(run, fields, tick, ending, rejected)
 
 
-def _row(run: Run, fields: Fields, tick: Tick, ending: Ending, rejected: Mapping[str, dict[str, object]]) -> Row:
+def _row(
+    run: Run,
+    fields: Fields,
+    tick: Tick,
+    ending: Ending,
+    rejected: Mapping[str, dict[str, object]],
+    more: Iterable[tuple[Slot, Value]] = (),
+) -> Row:
     finished = None if ending.finished is None or ending.status == "interrupted" else to_iso(ending.finished)
     known: list[tuple[Slot, Value]] = [
         (_STATUS, ending.status),
         (_TRACE, ending.trace_id),
         (_GRAPH, run.graph_name),
-        (_STARTED, to_iso(run.begun)),
+        (_STARTED, to_iso(ending.started)),
         (_FINISHED, finished),
         (_ERROR, ending.error),
         (_METADATA, run.metadata),
         (_REJECTED, to_json(rejected) if rejected else None),
+        *more,
     ]
     if run.mlflow_run_id is not None:
         known.append((_RUN_ID, run.mlflow_run_id))
@@ -124,6 +136,7 @@ def _row(run: Run, fields: Fields, tick: Tick, ending: Ending, rejected: Mapping
     )
 
 
+_CREATED: Final = own("created_at", "default")
 _STATUS: Final = own("workflow_status")
 _TRACE: Final = own("trace_id")
 _GRAPH: Final = own("graph_name")

@@ -53,5 +53,6 @@ def main(
         bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
+    """Print the help where no verb is given."""
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())

@@ -72,10 +72,15 @@ PROBLEMS: Final = (
         (
             "def hops(edges, start, end):\n    return len(edges)\n",
             "def hops(edges, start, end):\n    return dict(edges)[start] == end\n",
-            "def hops(edges, start, end):\n    seen, layer, steps = {start}, {start}, 0\n    while layer:\n"
-            "        if end in layer:\n            return steps\n"
-            "        layer = {b for pair in edges for a, b in (pair, pair[::-1]) if a in layer} - seen\n"
-            "        seen |= layer\n        steps += 1\n",
+            """def hops(edges, start, end):
+    seen, layer, steps = {start}, {start}, 0
+    while layer:
+        if end in layer:
+            return steps
+        layer = {b for pair in edges for a, b in (pair, pair[::-1]) if a in layer} - seen
+        seen |= layer
+        steps += 1
+""",
         ),
     ),
     Problem(
@@ -96,7 +101,9 @@ PROBLEMS: Final = (
         "medium",
         "Write primes(limit), all primes below limit.",
         ("assert primes(12) == [2, 3, 5, 7, 11]", "assert primes(2) == []"),
-        ("def primes(limit):\n    return [n for n in range(2, limit) if all(n % d for d in range(2, int(n**0.5) + 1))]\n",),
+        (
+            "def primes(limit):\n    return [n for n in range(2, limit) if all(n % d for d in range(2, int(n**0.5) + 1))]\n",
+        ),
     ),
     Problem("Recursion, but first ask me which", "recursion", "medium", "?", (), ()),
     Problem("A problem about quantum sorting", "sorting", "hard", "!", (), ()),

@@ -6,11 +6,13 @@ import platform
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import psycopg
 import typer
 from psycopg import pq
+from psycopg.sql import SQL
 from rich.text import Text
 
 from langgraph_session_store.conninfo import connection_errors, resolve
@@ -30,29 +32,16 @@ if TYPE_CHECKING:
     from langgraph_session_store.query import Query, Table
     from langgraph_session_store.schema import Report
 
+    from .spools import SpoolState
+
 Status = Literal["ok", "note", "warning", "problem"]
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _OLDEST_SERVER: Final = 13
+_LOOKS: Final = 2  # where the table is, and what it is like
 _OFFSET: Final = 2.0  # seconds that clocks may differ without a word
 _FREE: Final = 512 << 20  # bytes below which the recorder writes no more to the disk
 _STYLES: Final = {"ok": "green", "note": "blue", "warning": "yellow", "problem": "bold red"}
-
-_SERVER: Final = """
-SELECT pg_backend_pid(), current_setting('server_version'), current_setting('server_version_num')::int / 10000,
-    pg_is_in_recovery() OR current_setting('transaction_read_only')::bool, extract(epoch FROM clock_timestamp())::float8
-"""
-_RIGHTS: Final = """
-SELECT to_regclass(%(table)s) IS NOT NULL,
-    ARRAY(SELECT word FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS word
-          WHERE NOT has_table_privilege(to_regclass(%(table)s), word)),
-    ARRAY(SELECT name FROM unnest(%(others)s::text[]) AS name WHERE to_regclass(name) IS NOT NULL
-          AND NOT (has_table_privilege(to_regclass(name), 'SELECT') AND has_table_privilege(to_regclass(name), 'INSERT')
-                   AND has_table_privilege(to_regclass(name), 'DELETE'))),
-    (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(%(table)s)),
-    coalesce(has_schema_privilege(coalesce(to_regnamespace(%(schema)s)::text, current_schema()), 'CREATE'), false),
-    current_user
-"""
 
 
 @dataclass(frozen=True)
@@ -89,7 +78,11 @@ def doctor(
         out.document({"ok": not bad, "findings": [asdict(finding) for finding in findings]})
     elif out.rich:
         warnings = sum(finding.status == "warning" for finding in findings)
-        told = "Everything is well." if not (bad or warnings) else f"{plural(len(bad), 'problem')}, {plural(warnings, 'warning')}."
+        told = (
+            "Everything is well."
+            if not (bad or warnings)
+            else f"{plural(len(bad), 'problem')}, {plural(warnings, 'warning')}."
+        )
         out.print()
         out.say((told, "bold"))
     if bad:
@@ -131,7 +124,9 @@ def _database(at: Source, target: Target, table: Table) -> Iterator[Finding]:
         return
     took = time.monotonic() - began
     with connection:
-        where = {"conninfo": "from --dsn", "default": "DATABASE_URL is not set"}.get(target.source, f"from {target.source}")
+        where = {"conninfo": "from --dsn", "default": "DATABASE_URL is not set"}.get(
+            target.source, f"from {target.source}"
+        )
         yield Finding("connection", "ok", f"{target.describe()} ({where}; {seconds(took)})")
         try:
             yield from _server(connection)
@@ -139,13 +134,16 @@ def _database(at: Source, target: Target, table: Table) -> Iterator[Finding]:
             yield from _rights(connection, table)
         except psycopg.Error as error:
             yield Finding(
-                "database", "problem", f"a question was refused (SQLSTATE {error.sqlstate or '-'})", "look into the server's log"
+                "database",
+                "problem",
+                f"a question was refused (SQLSTATE {error.sqlstate or '-'})",
+                "look into the server's log",
             )
 
 
 def _server(connection: Connection) -> Iterator[Finding]:
     before = time.time()
-    row = connection.execute(_SERVER).fetchone()
+    row = connection.execute(_load("server")).fetchone()
     after = time.time()
     assert row is not None
     pid, release, major, read_only, clock = row
@@ -153,17 +151,23 @@ def _server(connection: Connection) -> Iterator[Finding]:
         yield Finding("server", "problem", f"PostgreSQL {release}", f"use PostgreSQL {_OLDEST_SERVER} or newer")
     elif read_only:
         fix = "name the primary, or set target_session_attrs=read-write and list all hosts; GRANT or ALTER ROLE for a read-only role"
-        yield Finding("server", "problem", f"PostgreSQL {release} takes no writes here: a standby, or a read-only role", fix)
+        yield Finding(
+            "server", "problem", f"PostgreSQL {release} takes no writes here: a standby, or a read-only role", fix
+        )
     else:
         yield Finding("server", "ok", f"PostgreSQL {release}")
     if connection.info.backend_pid != pid:
-        yield Finding("pooler", "note", "a pooler such as PgBouncer is in between, which this package is made for: nothing to do")
+        yield Finding(
+            "pooler", "note", "a pooler such as PgBouncer is in between, which this package is made for: nothing to do"
+        )
     else:
         yield Finding("pooler", "ok", "none, the connection is direct")
     offset = clock - (before + after) / 2
     if abs(offset) > _OFFSET + (after - before):
         told = f"the database's clock is {seconds(abs(offset))} {'ahead of' if offset > 0 else 'behind'} this machine's"
-        yield Finding("clock", "warning", f"{told}; rows carry the database's", "let both machines follow a time server (NTP)")
+        yield Finding(
+            "clock", "warning", f"{told}; rows carry the database's", "let both machines follow a time server (NTP)"
+        )
     else:
         yield Finding("clock", "ok", f"{abs(offset) * 1000:.0f}ms from the database's")
 
@@ -178,7 +182,9 @@ def _schema(connection: Connection, at: Source, table: Table) -> Iterator[Findin
     try:
         if at.record is None:
             found = run(describe(table))
-            yield Finding("schema", "ok", f"{table.name} has {len(found.columns)} columns; --record compares them with a class")
+            yield Finding(
+                "schema", "ok", f"{table.name} has {len(found.columns)} columns; --record compares them with a class"
+            )
             return
         report = would_do(table, run)
     except SessionStoreError as error:
@@ -190,7 +196,9 @@ def _schema(connection: Connection, at: Source, table: Table) -> Iterator[Findin
         steps = ", ".join(dict.fromkeys(report.done))
         yield Finding("schema", "problem", f"{table.name} is not as the record wants it; missing: {steps}", init)
     else:
-        yield Finding("schema", "ok", f"{table.name}, its history, view and indexes are as {at.record.__name__} wants them")
+        yield Finding(
+            "schema", "ok", f"{table.name}, its history, view and indexes are as {at.record.__name__} wants them"
+        )
     for note in report.notes:
         yield Finding("schema", "warning", note, "CREATE EXTENSION or its package would help; all works without")
 
@@ -200,7 +208,7 @@ def would_do(table: Table, run: Any) -> Report:
     looks: dict[bytes, Any] = {}
 
     def only_look(query: Query[Any]) -> Any:
-        if query.sql not in looks and len(looks) < 2:  # noqa: PLR2004 - where the table is, and what it is like
+        if query.sql not in looks and len(looks) < _LOOKS:
             looks[query.sql] = run(query)
         return looks.get(query.sql)
 
@@ -209,23 +217,29 @@ def would_do(table: Table, run: Any) -> Report:
 
 def _rights(connection: Connection, table: Table) -> Iterator[Finding]:
     companions = [part.as_string(None) for part in (table.versions, table.erased)]
-    params = {"table": table.full.as_string(None), "others": companions, "schema": table.schema}
-    row = connection.execute(_RIGHTS, params).fetchone()
+    params = {"table": table.full.as_string(None), "companions": companions, "schema": table.schema}
+    row = connection.execute(_load("rights"), params).fetchone()
     assert row is not None
     exists, missing, companions_missing, owner, create, role = row
     if not exists:
         if create:
             yield Finding("rights", "ok", f"{role} may create the table")
         else:
-            grant = f"GRANT CREATE ON SCHEMA {table.schema or 'public'} TO {role}; or let an owner run session-store init"
+            grant = (
+                f"GRANT CREATE ON SCHEMA {table.schema or 'public'} TO {role}; or let an owner run session-store init"
+            )
             yield Finding("rights", "problem", f"{role} may not create the table", grant)
         return
     if missing or companions_missing:
-        lacking = [*missing, *(f"read and write {name}" for name in companions_missing)]
+        lacking = ", ".join(missing) or f"use {', '.join(companions_missing)}"
         names = ", ".join([table.full.as_string(None), *companions])
-        status: Status = "problem" if "SELECT" in missing or len(missing) > 1 or companions_missing else "warning"
-        fix = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {names} TO {role}"
-        yield Finding("rights", status, f"{role} may not: {', '.join(lacking)}", fix)
+        reads_only = "SELECT" not in missing and len(missing) == len(("INSERT", "UPDATE", "DELETE"))
+        yield Finding(
+            "rights",
+            "warning" if reads_only else "problem",
+            f"{role} reads, and may not record: no right to {lacking}" if reads_only else f"{role} has no right to {lacking}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {names} TO {role}",
+        )
     elif owner:
         yield Finding("rights", "ok", f"{role} reads, writes, and owns the table")
     else:
@@ -234,7 +248,11 @@ def _rights(connection: Connection, table: Table) -> Iterator[Finding]:
 
 
 def _init(at: Source) -> str:
-    words = [f"--{name} {value}" for name, value in (("record", at.record_name), ("table", at.table_name), ("schema", at.schema)) if value]
+    words = [
+        f"--{name} {value}"
+        for name, value in (("record", at.record_name), ("table", at.table_name), ("schema", at.schema))
+        if value
+    ]
     return " ".join(["session-store init", *words])
 
 
@@ -251,35 +269,52 @@ def _spool(target: Target, table: Table, spool_dir: Path | None) -> Iterator[Fin
     except OSError as error:
         yield Finding("spool", "problem", f"{folder} cannot be read ({error.strerror})", f"chmod 700 {folder.parent}")
         return
-    drain = "session-store drain"
-    if not state.pending_bytes:
-        writing = f"; {plural(state.live, 'process')}".replace("processs", "processes") + " write to it" if state.live else ""
-        yield Finding("spool", "ok", f"nothing waits in {folder}{writing}")
-    else:
-        events = "events" if state.events is None else plural(state.events, "event")
-        age = f", the oldest {seconds(max(0.0, time.time() - state.oldest / 1e6))} old" if state.oldest else ""
-        told = f"{events} wait in {folder} ({size(state.pending_bytes)}{age})"
-        if state.left_bytes:
-            yield Finding("spool", "warning", f"{told}; dead processes left {size(state.left_bytes)} of it", drain)
-        else:
-            yield Finding("spool", "note", f"{told}; the processes that recorded them store them", None)
-    if state.open_runs:
-        yield Finding("spool", "warning", f"{plural(state.open_runs, 'run')} in flight of dead processes are not closed", drain)
-    if state.quarantined:
-        where = folder / "quarantine"
-        told = f"{plural(state.quarantined, 'event')} could not be stored as recorded and lie in {where}"
-        yield Finding("quarantine", "warning", told, f"look at them, report what surprises, then rm -r {where}")
-    if state.losses:
-        told = f"{plural(len(state.losses), 'event')} lost for want of room, the last: {state.losses[-1]}"
-        yield Finding("losses", "warning", told, f"give the spool more room; rm -r {folder / 'losses'} once it is noted")
+    yield from _backlog(state)
+    yield from _put_aside(state)
     if state.network:
-        yield Finding("spool", "warning", f"{folder} is on a network file system", "put it on a local disk: spool_dir= or XDG_STATE_HOME")
+        yield Finding(
+            "spool",
+            "warning",
+            f"{folder} is on a network file system",
+            "put it on a local disk: spool_dir= or XDG_STATE_HOME",
+        )
     if state.free_bytes < _FREE:
         told = f"{size(state.free_bytes)} are free; below {size(_FREE)} the recorder keeps events in memory"
         yield Finding("disk", "problem", told, "free some room")
     if elsewhere := spools.others(folder):
         told = f"{size(sum(elsewhere.values()))} wait in {plural(len(elsewhere), 'spool')} of other servers, schemas or tables"
         yield Finding("spool", "note", f"{told}, in {folder.parent}", "name them with --dsn, --table and --schema")
+
+
+def _backlog(state: SpoolState) -> Iterator[Finding]:
+    drain = "session-store drain"
+    if not state.pending_bytes:
+        writing = f"; {plural(state.live, 'process', 'processes')}" + " write to it" if state.live else ""
+        yield Finding("spool", "ok", f"nothing waits in {state.folder}{writing}")
+    else:
+        events = "events" if state.events is None else plural(state.events, "event")
+        age = f", the oldest {seconds(max(0.0, time.time() - state.oldest / 1e6))} old" if state.oldest else ""
+        told = f"{events} wait in {state.folder} ({size(state.pending_bytes)}{age})"
+        if state.left_bytes:
+            yield Finding("spool", "warning", f"{told}; dead processes left {size(state.left_bytes)} of it", drain)
+        else:
+            yield Finding("spool", "note", f"{told}; the processes that recorded them store them", None)
+    if state.open_runs:
+        yield Finding(
+            "spool", "warning", f"{plural(state.open_runs, 'run')} in flight of dead processes are not closed", drain
+        )
+
+
+def _put_aside(state: SpoolState) -> Iterator[Finding]:
+    if state.quarantined:
+        where = state.folder / "quarantine"
+        told = f"{plural(state.quarantined, 'event')} could not be stored as recorded and lie in {where}"
+        yield Finding("quarantine", "warning", told, f"look at them, report what surprises, then rm -r {where}")
+    if state.losses:
+        told = f"{plural(len(state.losses), 'event')} lost for want of room, the last: {state.losses[-1]}"
+        yield Finding(
+            "losses", "warning", told, f"give the spool more room; rm -r {state.folder / 'losses'} once it is noted"
+        )
 
 
 def _mlflow() -> Finding:
@@ -319,3 +354,8 @@ def _draw(out: Output, finding: Finding) -> None:
     out.hanging(head, Text(finding.message))
     if finding.fix:
         out.hanging(Text(" " * 18), Text.assemble(("fix: ", "yellow"), finding.fix))
+
+
+def _load(what: str) -> SQL:
+    _, _, statement = files(__package__).joinpath("sql", f"{what}.sql").read_text("utf-8").partition("\n")
+    return SQL(statement)

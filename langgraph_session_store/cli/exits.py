@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import typer
@@ -45,7 +46,9 @@ class Verbs(TyperGroup):
         _hush()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # for programmers; the embedded Postgres is told of in a line of its own
+                warnings.simplefilter(
+                    "ignore"
+                )  # for programmers; the embedded Postgres is told of in a line of its own
                 result = super().invoke(ctx)
             sys.stdout.flush()
         except SessionStoreError as error:
@@ -78,7 +81,7 @@ class Verbs(TyperGroup):
             with suppress(AttributeError):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         try:
-            result = super().main(*args, standalone_mode=False, **extra)
+            result = super().main(*args, **{**extra, "standalone_mode": False})
             code = result if isinstance(result, int) else 0
         except typer.Abort:
             code = MISSING
@@ -144,7 +147,7 @@ def _report(error: Exception) -> NoReturn:
     """Say that the program is at fault: where, and not with what values."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     complain(
-        f"{type(error).__name__} in {os.path.basename(place.filename)}:{place.lineno}, which is a fault of session-store: "  # noqa: PTH119
+        f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}, which is a fault of session-store: "
         "please report it with this line and the command"
     )
     raise typer.Exit(BUG)

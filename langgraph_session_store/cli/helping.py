@@ -26,6 +26,7 @@ class Verb(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options, each heading with its own."""
         sections: dict[str, list[tuple[str, str]]] = {}
+        param: Any
         for param in self.get_params(ctx):
             if param.param_type_name == "argument":
                 sections.setdefault("Arguments", []).append((param.metavar or param.name, param.help))

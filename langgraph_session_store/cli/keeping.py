@@ -87,7 +87,9 @@ def erase(
         filters = read_filters(store.table, words)
         if not yes:
             count = store.count(**filters)
-            out.confirm(f"Erase {plural(count, 'session')} and all history, in {_where(store)}?", yes=not count, verb="erase")
+            out.confirm(
+                f"Erase {plural(count, 'session')} and all history, in {_where(store)}?", yes=not count, verb="erase"
+            )
         erased = store.erase(**filters)
     _removed(out, erased)
 
@@ -97,7 +99,13 @@ def purge(
     at: Source,
     out: Output,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="WHEN", help="What did not change for 12h, 30d, 4w, or since a date.", show_default=False)
+        str,
+        typer.Option(
+            "--older-than",
+            metavar="WHEN",
+            help="What did not change for 12h, 30d, 4w, or since a date.",
+            show_default=False,
+        ),
     ],
     yes: Yes = False,
 ) -> None:
@@ -119,7 +127,13 @@ def drain(
     spool_dir: SpoolDir = None,
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up after so long; by default only when Postgres refuses.", show_default=False),
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=0,
+            help="Give up after so long; by default only when Postgres refuses.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Store what recorders that died left on this disk.
@@ -147,12 +161,16 @@ def drain(
                 sink.close()
     elsewhere = spools.others(folder)
     if out.json:
-        out.document({"spool": str(folder), **stats.as_dict(), "live_processes": before.live, "other_spools": len(elsewhere)})
+        out.document(
+            {"spool": str(folder), **stats.as_dict(), "live_processes": before.live, "other_spools": len(elsewhere)}
+        )
     elif not stats.accepted and not stats.pending:
         out.say(f"Nothing to store in {folder}")
     else:
         names = ("stored", "superseded", "quarantined", "abandoned", "pending", "dropped")
-        told = ", ".join(f"{getattr(stats, name):,} {name}" for name in names if getattr(stats, name) or name == "stored")
+        told = ", ".join(
+            f"{getattr(stats, name):,} {name}" for name in names if getattr(stats, name) or name == "stored"
+        )
         out.say(("Drained ", "green"), f"{plural(stats.accepted, 'event')}: {told}")
     if elsewhere and not out.json:
         what = f"{plural(len(elsewhere), 'other spool')} with {size(sum(elsewhere.values()))}"
@@ -166,7 +184,12 @@ def drain(
 def serve(
     at: Source,
     out: Output,
-    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; others than the loopback need SESSION_STORE_TOKEN.")] = "127.0.0.1",
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", metavar="ADDRESS", help="Where to listen; others than the loopback need SESSION_STORE_TOKEN."
+        ),
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="On which port.")] = 8000,
 ) -> None:
     """Serve the REST interface and the live dashboard."""

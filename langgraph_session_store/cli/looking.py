@@ -9,21 +9,34 @@ from typing import Annotated, Literal
 
 import typer
 
-from . import exits, views
+from . import exits, tallies, views
 from .options import Fields, Order, Source, Thread, Words, past, read_filters, read_moment, with_source
 from .output import Output, plural
 
 Group = Annotated[
     str | None,
-    typer.Option("--group-by", "-g", metavar="NAME,...", help="Numbers for each value of these columns.", show_default=False),
+    typer.Option(
+        "--group-by", "-g", metavar="NAME,...", help="Numbers for each value of these columns.", show_default=False
+    ),
 ]
 Bucket = Annotated[
     Literal["hour", "day", "week"] | None,
-    typer.Option("--bucket", "-b", metavar="hour|day|week", help="Numbers over time, by hour, day or week of UTC.", show_default=False),
+    typer.Option(
+        "--bucket",
+        "-b",
+        metavar="hour|day|week",
+        help="Numbers over time, by hour, day or week of UTC.",
+        show_default=False,
+    ),
 ]
 Format = Annotated[
     Literal["csv", "ndjson", "parquet"] | None,
-    typer.Option("--format", metavar="csv|ndjson|parquet", help="By default what the file's name ends in; ndjson for standard output.", show_default=False),
+    typer.Option(
+        "--format",
+        metavar="csv|ndjson|parquet",
+        help="By default what the file's name ends in; ndjson for standard output.",
+        show_default=False,
+    ),
 ]
 
 
@@ -32,11 +45,13 @@ def list_sessions(
     at: Source,
     out: Output,
     words: Words = None,
+    *,
     fields: Fields = None,
     order_by: Order = "-created_at",
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", help="At most so many, up to 1,000.")] = 50,
     cursor: Annotated[
-        str | None, typer.Option("--cursor", metavar="TEXT", help="Go on where the page before ended.", show_default=False)
+        str | None,
+        typer.Option("--cursor", metavar="TEXT", help="Go on where the page before ended.", show_default=False),
     ] = None,
 ) -> None:
     """List sessions, newest first.
@@ -88,7 +103,7 @@ def show(at: Source, out: Output, thread_id: Thread, fields: Fields = None) -> N
 
 
 @with_source
-def stats(at: Source, out: Output, words: Words = None, group_by: Group = None, bucket: Bucket = None) -> None:
+def stats(at: Source, out: Output, words: Words = None, *, group_by: Group = None, bucket: Bucket = None) -> None:
     """Count sessions: success, attempts, durations, over time.
 
     In a pipe: the rows of the groups or of the series, tab-separated, under a line of names; without those a line per number.
@@ -98,9 +113,9 @@ def stats(at: Source, out: Output, words: Words = None, group_by: Group = None, 
     if out.json:
         out.document(numbers.to_dict())
     elif out.rich:
-        views.analytics(out, numbers)
+        tallies.analytics(out, numbers)
     else:
-        views.plain_analytics(out, numbers)
+        tallies.plain_analytics(out, numbers)
 
 
 @with_source
@@ -128,9 +143,12 @@ def watch(
     at: Source,
     out: Output,
     words: Words = None,
+    *,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="WHEN", help="Begin with what changed since 10m, 2h or a date.", show_default=False),
+        typer.Option(
+            "--since", metavar="WHEN", help="Begin with what changed since 10m, 2h or a date.", show_default=False
+        ),
     ] = None,
     poll: Annotated[float, typer.Option("--poll", metavar="SECONDS", min=0.1, help="Ask every so often.")] = 1.0,
     limit: Annotated[
@@ -163,8 +181,11 @@ def watch(
 def export(
     at: Source,
     out: Output,
-    path: Annotated[str, typer.Argument(metavar="PATH", help="The file to write, or - for standard output.", show_default=False)],
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="The file to write, or - for standard output.", show_default=False)
+    ],
     words: Words = None,
+    *,
     file_format: Format = None,
     fields: Fields = None,
     order_by: Order = "-created_at",
@@ -184,13 +205,16 @@ def export(
         columns = views.vocabulary_columns(store.table, fields)
         rows = store.iter(**filters, fields=fields, order_by=order_by)
         total = store.count(**filters) if progress else None
-        written = exporting.export(
-            rows,
-            columns,
-            sys.stdout.buffer if to_output else path,
-            file_format or ("ndjson" if to_output else None),
-            progress=lambda done: progress(done, total) if progress else None,
-        )
+        try:
+            written = exporting.export(
+                rows,
+                columns,
+                sys.stdout.buffer if to_output else path,
+                file_format or ("ndjson" if to_output else None),
+                progress=lambda done: progress(done, total) if progress else None,
+            )
+        except OSError as error:  # it names a file beside, which is renamed in the end
+            exits.fail(f"{path} cannot be written: {error.strerror or type(error).__name__}", exits.MISSING)
     if not to_output and out.json:
         out.document({"path": path, "sessions": written})
     elif not to_output:
@@ -202,16 +226,21 @@ def clusters(
     at: Source,
     out: Output,
     words: Words = None,
+    *,
     text: Annotated[
         str, typer.Option("--text", metavar="NAME,...", help="The text columns that are compared.")
     ] = "user_prompt",
     categorical: Annotated[
         str | None,
-        typer.Option("--categorical", metavar="NAME,...", help="Columns whose values count as well.", show_default=False),
+        typer.Option(
+            "--categorical", metavar="NAME,...", help="Columns whose values count as well.", show_default=False
+        ),
     ] = None,
     groups: Annotated[
         int | None,
-        typer.Option("--groups", metavar="N", min=1, help="How many; by default as many as the texts say.", show_default=False),
+        typer.Option(
+            "--groups", metavar="N", min=1, help="How many; by default as many as the texts say.", show_default=False
+        ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="Of the newest so many.")] = 10_000,
 ) -> None:

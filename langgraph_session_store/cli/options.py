@@ -7,12 +7,11 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -29,6 +28,9 @@ from langgraph_session_store.store import SessionStore
 
 from . import exits
 from .output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 _BUILT_IN: Final[tuple[type[SessionRecord], ...]] = (ProblemSession, MessagesSession)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -157,7 +159,7 @@ def with_source(verb: Callable[..., None]) -> Callable[..., None]:
 
     command.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *added]}
-    del command.__wrapped__  # type: ignore[attr-defined]  # nobody shall look behind this signature
+    del command.__wrapped__  # nobody shall look behind this signature
     return command
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
 from rich.cells import cell_len
@@ -20,6 +19,9 @@ from rich.text import Text
 from langgraph_session_store.encode import to_json
 
 from . import exits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 STATUS_STYLES: Final = {
     "completed": "green",
@@ -32,7 +34,12 @@ STATUS_STYLES: Final = {
 _GAP: Final = 2
 _WIDEST: Final = 60  # columns of a cell, at most
 _NARROWEST: Final = 16  # columns of a text that is cut
+_LEAST: Final = 4  # columns of anything
 _LARGEST: Final = 1 << 30  # characters of a JSON value: what is stored is shown whole
+_SKEW: Final = 60  # seconds that clocks may differ without a word
+_SHORT: Final = 120  # seconds that are told with a decimal
+_THOUSAND: Final = 1000
+_KIBI: Final = 1024
 _AGES: Final = ((60, "s", 1), (3600, "m", 60), (86_400, "h", 3600), (86_400 * 100, "d", 86_400))
 
 
@@ -99,6 +106,7 @@ class Output:
         """Write *body* behind *head*, wrapped into the room on its right."""
         room = max(20, self.console.width - head.cell_len)
         for place, line in enumerate(body.wrap(self.console, room)):
+            line.rstrip()
             self.console.print((head if not place else Text(" " * head.cell_len)) + line, no_wrap=True, crop=False)
 
     def note(self, *parts: str | tuple[str, str]) -> None:
@@ -152,7 +160,7 @@ def plain(value: object) -> str:
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
 
 
-def shown(name: str, value: object) -> Text:
+def shown(name: str, value: object) -> Text:  # noqa: PLR0911 - one for each type
     """Return *value* of the column *name* for a person, in one line."""
     if value is None:
         return Text("-", style="dim")
@@ -184,7 +192,7 @@ def age(moment: datetime, now: datetime | None = None) -> str:
         return moment.isoformat(" ", "seconds")
     past = ((now or datetime.now(UTC)) - moment).total_seconds()
     if past < 0:
-        return stamp(moment) if past < -60 else "now"  # noqa: PLR2004 - within a minute, clocks differ
+        return stamp(moment) if past < -_SKEW else "now"
     for limit, unit, size in _AGES:
         if past < limit:
             return f"{int(past / size)}{unit} ago"
@@ -200,7 +208,7 @@ def seconds(value: float) -> str:
     """Return a duration."""
     if value < 1:
         return f"{value * 1000:.0f}ms"
-    if value < 120:  # noqa: PLR2004
+    if value < _SHORT:
         return f"{value:.1f}s"
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
@@ -209,22 +217,22 @@ def seconds(value: float) -> str:
 
 def number(value: float) -> str:
     """Return a number with as many digits as say something."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"  # noqa: PLR2004
+    return f"{value:,.0f}" if abs(value) >= _THOUSAND else f"{value:.4g}"
 
 
 def size(count: int) -> str:
     """Return a number of bytes."""
     value = float(count)
     for unit in ("B", "KiB", "MiB"):
-        if value < 1024:  # noqa: PLR2004
+        if value < _KIBI:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
+        value /= _KIBI
     return f"{value:.1f} GiB"
 
 
-def plural(count: int, word: str) -> str:
+def plural(count: int, word: str, words: str = "") -> str:
     """Return *count* and the word for so many."""
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {words or word + 's'}"
 
 
 # --- tables ---
@@ -250,7 +258,9 @@ def layout(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], width: 
     for column in [column for column in kept if column.flexible]:  # what the optional ones left
         natural = max((cell.cell_len for cell in cells[column.name]), default=0)
         widths[column.name] += max(0, min(-excess(), natural - widths[column.name]))
-    while excess() > 0 and (widest := max(kept, key=lambda column: widths[column.name])) and widths[widest.name] > 4:  # noqa: PLR2004
+    while (
+        excess() > 0 and (widest := max(kept, key=lambda column: widths[column.name])) and widths[widest.name] > _LEAST
+    ):
         widths[widest.name] -= 1
     right = {column.name for column in kept if _is_number(row[column.name] for row in rows)}
     heads = {column.name: _head(column.name, widths[column.name]) for column in kept}

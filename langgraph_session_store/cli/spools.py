@@ -8,12 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from langgraph_session_store.row import loads
+from langgraph_session_store.spool import spool_home
 from langgraph_session_store.spool.aside import LOSSES, QUARANTINE
 from langgraph_session_store.spool.journal import OPEN_RUNS, SUFFIX
 from langgraph_session_store.spool.lease import Lease, check, on_network
-from langgraph_session_store.row import loads
 from langgraph_session_store.spool.segment import Frame, scan
-from langgraph_session_store.spool import spool_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Pictures of answers for a terminal: one session, analytics, histories, changes."""
+"""What a terminal shows of one session, its history, a change, a group; and which columns a list has."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, Final
 
+from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.text import Text
 
@@ -14,7 +15,7 @@ from langgraph_session_store import queries
 from langgraph_session_store.encode import to_json
 from langgraph_session_store.sqltypes import sql_type
 
-from .output import STATUS_STYLES, Column, age, number, plain, plural, printable, seconds, shown, stamp
+from .output import Column, age, plain, plural, printable, seconds, shown, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
     from langgraph_session_store.clusters import Clusters
     from langgraph_session_store.columns import TableColumn
     from langgraph_session_store.query import Table
-    from langgraph_session_store.session import Analytics, Session, SessionVersion, Summary
+    from langgraph_session_store.session import Session, SessionVersion
 
     from .output import Output
 
-_BAR: Final = 24
+_LONG: Final = 200  # characters of a text that gets lines of its own
 _LINES: Final = 200  # of one value
 _TIMES: Final = ("created_at", "updated_at", "started_at", "finished_at")
 _THEME: Final = "ansi_dark"
@@ -48,7 +49,11 @@ def columns(table: Table, fields: str | None) -> list[Column]:
         return [Column(column.name, flexible=_is_long(column)) for column in vocabulary_columns(table, fields)]
     own = [column for column in table.columns if column.kind != "own"]
     short = [Column(column.name, optional=True) for column in own if not _is_long(column)]
-    text = [Column(column.name, flexible=True) for column in own if sql_type(column.sql_type).family == "text" and _is_long(column)]
+    text = [
+        Column(column.name, flexible=True)
+        for column in own
+        if sql_type(column.sql_type).family == "text" and _is_long(column)
+    ]
     return [
         Column("thread_id"),
         Column("workflow_status"),
@@ -65,7 +70,7 @@ def watched(table: Table) -> list[Column]:
 
 
 def _is_long(column: TableColumn) -> bool:
-    return column.sql_type in ("text", "jsonb", "json", "error") or column.sql_type.endswith("[]")
+    return column.sql_type in ("text", "jsonb", "json") or column.sql_type.endswith("[]")
 
 
 # --- one session ---
@@ -75,7 +80,11 @@ def raw(value: object) -> str:
     """Return one value as it is: a text with its lines, nothing for NULL."""
     if isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, indent=2, default=str) if isinstance(value, (dict, list)) else plain(value)
+    return (
+        json.dumps(value, ensure_ascii=False, indent=2, default=str)
+        if isinstance(value, (dict, list))
+        else plain(value)
+    )
 
 
 def session(
@@ -91,7 +100,9 @@ def session(
         if not (whole and value is None) and not (name in longer and _is_block(value))
     }
     if whole:
-        short = {name: value for name, value in short.items() if name not in ("thread_id", "workflow_status", "recorded_at")}
+        short = {
+            name: value for name, value in short.items() if name not in ("thread_id", "workflow_status", "recorded_at")
+        }
     width = max(map(len, short), default=0)
     for name, value in short.items():
         out.hanging(Text.assemble((f"{name:<{width}}", "cyan"), "  "), _short(name, value))
@@ -129,12 +140,17 @@ def _short(name: str, value: object) -> Text:
 
 
 def _is_block(value: object) -> bool:
-    return (isinstance(value, (dict, list)) and bool(value)) or (isinstance(value, str) and ("\n" in value or len(value) > 200))  # noqa: PLR2004
+    if isinstance(value, (dict, list)):
+        return bool(value)
+    return isinstance(value, str) and ("\n" in value or len(value) > _LONG)
 
 
 def _block(out: Output, name: str, value: object) -> None:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        lexer, text = _lexer(name), "\n".join(f"{place}. {item}" if "\n" not in item else item for place, item in enumerate(value, 1))
+        lexer, text = (
+            _lexer(name),
+            "\n".join(f"{place}. {item}" if "\n" not in item else item for place, item in enumerate(value, 1)),
+        )
     elif isinstance(value, (dict, list)):
         lexer, text = "json", json.dumps(value, ensure_ascii=False, indent=2, default=str)
     else:
@@ -143,8 +159,6 @@ def _block(out: Output, name: str, value: object) -> None:
     cut = len(lines) - _LINES
     body = "\n".join(lines[:_LINES])
     drawn = Syntax(body, lexer, theme=_THEME, background_color="default", word_wrap=True) if lexer else Text(body)
-    from rich.padding import Padding
-
     out.console.print(Padding(drawn, (0, 0, 0, len(_INDENT))))
     if cut > 0:
         out.say((f"{_INDENT}... {plural(cut, 'more line')}: -f {name} in a pipe has them all", "dim"))
@@ -172,7 +186,9 @@ def history(out: Output, versions: Sequence[SessionVersion]) -> None:
 
 def _version_line(version: SessionVersion) -> Text:
     changed = ", ".join(version.changes) or "nothing"
-    line = Text.assemble((f"v{version.version}", "yellow"), f"  {stamp(version.recorded_at)}", (f"  {age(version.recorded_at)}", "dim"))
+    line = Text.assemble(
+        (f"v{version.version}", "yellow"), f"  {stamp(version.recorded_at)}", (f"  {age(version.recorded_at)}", "dim")
+    )
     if version.run_id:
         line.append(f"  run {printable(version.run_id)}", style="dim")
     return line.append(f"  {changed}")
@@ -193,95 +209,6 @@ def _lines(value: object) -> list[str]:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return [line for item in value for line in item.splitlines()]
     return raw(value).splitlines()
-
-
-# --- numbers ---
-
-
-def analytics(out: Output, numbers: Analytics) -> None:
-    """Draw the numbers: the whole, counts with bars, then groups or the series."""
-    if not numbers.total:
-        out.note(("No sessions match.", "dim"))
-        return
-    facts = [("sessions", f"{numbers.total:,}"), *_facts(numbers)]
-    width = max(len(name) for name, _ in facts)
-    for name, value in facts:
-        out.say((f"{name:<{width}}", "cyan"), f"  {value}")
-    for name, counts in (
-        ("status", numbers.by_status),
-        ("topic", {} if _grouped(numbers, "topic") else numbers.by_topic),
-        ("difficulty", {} if _grouped(numbers, "difficulty") else numbers.by_difficulty),
-    ):
-        _counts(out, name, counts, numbers.total)
-    rows, table = numbers.table()
-    if numbers.series or numbers.groups:
-        out.print()
-        known = [column for column in table if any(row[column.name] is not None for row in rows)]
-        keys = {column.name for column in numbers.group_columns} | {"start", "total", "success_rate"}
-        skip = {"average_code_attempts", "average_problem_attempts", "first_seen", "last_seen"}
-        wanted = [
-            Column(column.name, optional=column.name not in keys)
-            for column in known
-            if not (column.name in skip or column.name.endswith(("_min", "_max")))
-        ]
-        told = [{**row, "start": stamp(row["start"])[:16] if row.get("start") else None} for row in rows]
-        for row in told:
-            row["success_rate"] = None if row["success_rate"] is None else f"{row['success_rate']:.0%}"
-        out.rows(wanted, told)
-
-
-def plain_analytics(out: Output, numbers: Analytics) -> None:
-    """Write the rows of groups or series under their names, or a line per number."""
-    if numbers.groups or numbers.series:
-        rows, table = numbers.table()
-        out.fields(column.name for column in table)
-        for row in rows:
-            out.fields(row[column.name] for column in table)
-        return
-    for name, value in numbers.flat().items():
-        out.fields([name, value])
-    for name in ("by_status", "by_topic", "by_difficulty"):
-        for key, count in numbers[name].items():
-            out.fields([f"{name}.{plain(key)}", count])
-
-
-def _grouped(numbers: Analytics, name: str) -> bool:
-    return any(column.name == name for column in numbers.group_columns)
-
-
-def _facts(numbers: Summary) -> list[tuple[str, str]]:
-    facts = []
-    if numbers.success_rate is not None:
-        facts.append(("success", f"{numbers.success_rate:.0%} of what ended"))
-    if numbers.duration_p50 is not None and numbers.duration_p95 is not None:
-        facts.append(("duration", f"{seconds(numbers.duration_p50)} median, {seconds(numbers.duration_p95)} p95"))
-    for name, summary in numbers.numeric.items():
-        if summary.mean is not None and summary.min is not None and summary.max is not None:
-            spread = f"{number(summary.mean)} mean, {number(summary.min)} to {number(summary.max)}"
-            facts.append((name, spread))
-    if numbers.first_seen and numbers.last_seen:
-        facts.append(("created", f"{stamp(numbers.first_seen)} to {stamp(numbers.last_seen)}"))
-    return facts
-
-
-def _counts(out: Output, name: str, counts: Mapping[str | None, int], total: int) -> None:
-    if not counts:
-        return
-    out.print()
-    most = max(counts.values())
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    labels = {key: printable("-" if key is None else key)[:28] for key, _ in ordered[:15]}
-    width = max(len(name), *map(len, labels.values()))
-    digits = len(f"{most:,}")
-    out.console.print(Text(name, style="cyan"))
-    for key, count in ordered[:15]:
-        bar = "█" * max(1, round(_BAR * count / most))
-        style = STATUS_STYLES.get(key or "", "") if name == "status" else "blue"
-        out.console.print(
-            Text.assemble(f"  {labels[key]:<{width}}  {count:>{digits},}  {count / total:>4.0%}  ", (bar, style))
-        )
-    if len(ordered) > 15:  # noqa: PLR2004
-        out.say((f"  ... {plural(len(ordered) - 15, 'more value')}", "dim"))
 
 
 # --- changes ---

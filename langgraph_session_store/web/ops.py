@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter
@@ -17,15 +16,17 @@ from starlette.responses import Response
 from ..errors import SchemaError, SessionStoreError, StoreError
 from ..query import Query
 from ..spool import spool_home
+from ..spool.journal import SUFFIX
 from .problems import Json, ProblemRoute, described, problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from prometheus_client.core import Metric
 
     from .live import Hub
-    from .overview import Numbers
+    from .page import Numbers
     from .reads import ReadStore
 
 _CHECKED: Final = 1.0  # seconds that an answer of /readyz holds, which anybody may ask for
@@ -40,13 +41,11 @@ def spool_folder(reads: ReadStore) -> Path:
 def spool_state(folder: Path) -> tuple[int, float]:
     """Return the bytes that wait in a spool, and the seconds since the oldest was written."""
     size, oldest = 0, time.time()
-    with suppress(OSError):
-        for path in folder.rglob("*"):
-            with suppress(OSError):
-                found = path.stat()
-                if path.is_file() and found.st_size and path.suffix not in (".lock", ".json"):
-                    size += found.st_size
-                    oldest = min(oldest, found.st_mtime)
+    for path in folder.glob(f"*/*{SUFFIX}"):
+        with suppress(OSError):  # a writer removes what it has stored
+            found = path.stat()
+            size += found.st_size
+            oldest = min(oldest, found.st_mtime) if found.st_size else oldest
     return size, time.time() - oldest if size else 0.0
 
 
@@ -103,7 +102,7 @@ class Meter:
     async def scrape(self) -> bytes:
         """Return the numbers in Prometheus' text format."""
         try:
-            self._counts = (await self._numbers.overview({}, None)).by_status
+            self._counts = (await self._numbers.counts({})).by_status
         except StoreError:
             self._counts = None
         return await asyncio.to_thread(generate_latest, self.registry)

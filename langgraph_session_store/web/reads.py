@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..store import AsyncSessionStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
     from datetime import datetime
 
     from .._engine import AsyncConnection
@@ -43,7 +44,14 @@ class ReadStore(AsyncSessionStore):
         self.clock = store.clock  # a delete here must count for the recorder there
         self._backlogs = store._backlogs  # noqa: SLF001 - recorders may join it later
         self._begin = f"BEGIN READ ONLY; SET LOCAL statement_timeout = {int(timeout * 1000)}".encode()
+        self.observe: Callable[[float], None] = lambda _: None
+        """Is told how many seconds a statement took."""
         self._exports = asyncio.Semaphore(EXPORTS)
+
+    @property
+    def recorders(self) -> list[Any]:
+        """What in this process writes to the table and counts it."""
+        return [backlog for backlog in self._backlogs if hasattr(backlog, "stats")]
 
     def now(self) -> datetime:
         """Return the time on the database's clock, as far as it was heard."""
@@ -56,9 +64,11 @@ class ReadStore(AsyncSessionStore):
 
     async def run(self, query: Query[T]) -> T:
         """Run one statement in a read-only transaction."""
+        began = perf_counter()
         async with self._reading() as connection:
             cursor = await connection.execute(query.sql, query.params)
             rows = await cursor.fetchall()
+        self.observe(perf_counter() - began)
         return query.read(rows, cursor.rowcount)
 
     async def stream(self, query: Query[list[T]]) -> AsyncGenerator[T, None]:

@@ -27,7 +27,7 @@ class WriterStats:
 
     *retries* counts failed attempts, *corrupt* and *torn* damaged places in the spool, *abandoned* runs of dead processes.
     *oldest_age* and *clock_offset* (the database's clock minus this machine's) are seconds; *last_error* is an SQLSTATE or the name
-    of an exception; *mode* is ``"memory"`` also while the disk cannot be used.
+    of an exception; *mode* is ``"memory"`` also while the disk cannot be used. *errors* counts what a handler could not make an event of.
     """
 
     accepted: int
@@ -46,6 +46,7 @@ class WriterStats:
     clock_offset: float
     mode: Durability
     state: State
+    errors: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counters by name."""

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..logs import once_a_minute
@@ -66,6 +67,7 @@ class Writer:
     def _begin(self) -> None:
         """Start with nothing: also in a forked child, where what there was stays the parent's and its locks may be held."""
         self._pid = os.getpid()
+        self._errors = 0
         self._intake = Intake(
             self._directory,
             max_bytes=self._max_bytes,
@@ -92,7 +94,12 @@ class Writer:
             if not self._work.is_set():
                 self._work.set()
         except Exception as error:
-            once_a_minute(log, "submit", "an event could not be accepted: %s", reason(error))
+            self.fault("an event could not be accepted", error)
+
+    def fault(self, problem: str, error: BaseException) -> None:
+        """Count something that went wrong before there was an event to accept, and log it once a minute."""
+        self._errors += 1
+        once_a_minute(log, problem, "%s: %s", problem, reason(error))
 
     def settle(self) -> bool:
         """Return whether what was submitted is as durable as the mode promises; waits in the modes fsync and sync only."""
@@ -135,7 +142,7 @@ class Writer:
 
     def stats(self) -> WriterStats:
         """Return the counters as of one moment."""
-        return self._pump.stats(self.durability)
+        return replace(self._pump.stats(self.durability), errors=self._errors)
 
     # Life cycle.
 

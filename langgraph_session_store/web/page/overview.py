@@ -7,23 +7,24 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from psycopg.sql import SQL, Composable
 
-from ..paging import fingerprint
-from ..queries import vocabulary
-from ..query import Query, name, statement
-from ..sqltypes import sql_type
+from ...paging import fingerprint
+from ...queries import vocabulary
+from ...query import Query, name, statement
+from ...sqltypes import sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from ..columns import TableColumn
-    from ..paging import Condition
-    from ..query import Rows, Table
-    from .reads import ReadStore
+    from ...columns import TableColumn
+    from ...paging import Condition
+    from ...query import Rows, Table
+    from ..reads import ReadStore
 
 LATEST: Final = 50_000
 """Sessions that the charts are about, so that their cost has a bound; the counters are about all."""
@@ -31,7 +32,7 @@ _FRESH: Final = 2.0  # seconds that numbers are good for, at least
 _PATIENCE: Final = 10.0  # times as long as they took
 _KEPT: Final = 64  # filters
 _SHORT: Final = 100  # characters of a field whose values are worth comparing
-_WHOLE, _BUCKET, _FIELDS, _STEP, _BIN = 15, 7, 11, 13, 14  # GROUPING()'s bits are set where it is not grouped by
+_WHOLE, _BUCKET, _FIELDS, _STEP, _BIN, _CAUSE = 31, 15, 23, 27, 29, 30  # GROUPING()'s bits are set where it is not grouped by
 
 
 class Part(NamedTuple):
@@ -61,6 +62,7 @@ class Overview:
     cells: dict[tuple[Any, Any], Part] = field(default_factory=dict)
     steps: dict[int, Part] = field(default_factory=dict)
     bins: dict[int, Part] = field(default_factory=dict)
+    causes: dict[str, Part] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -163,18 +165,25 @@ def overview(table: Table, condition: Condition, axes: Axes) -> Query[Overview]:
 
 
 def _fold(rows: Rows) -> Overview:
-    kinds: dict[int, dict[Any, Part]] = {_BUCKET: {}, _FIELDS: {}, _STEP: {}, _BIN: {}}
+    kinds: dict[int, dict[Any, Part]] = {_BUCKET: {}, _FIELDS: {}, _STEP: {}, _BIN: {}, _CAUSE: {}}
     about: dict[str, Any] = {}
-    for kind, bucket, first, second, step, bin_, total, finished, good, p50, p95, since, stride, width in rows:
+    for kind, bucket, first, second, step, bin_, cause, total, finished, good, p50, p95, since, stride, width in rows:
         part = Part(total, finished, good)
         if kind == _WHOLE:
             about = {"whole": part, "since": since, "p50": p50, "p95": p95, "stride": timedelta(seconds=stride or 3600), "width": int(width or 1)}  # fmt: skip
         else:
-            key = {_BUCKET: bucket, _FIELDS: (first, second), _STEP: step, _BIN: bin_}[kind]
+            key = {_BUCKET: bucket, _FIELDS: (first, second), _STEP: step, _BIN: bin_, _CAUSE: cause}[kind]
             if key is not None:
                 kinds[kind][key] = part
-    ordered = {kind: dict(sorted(parts.items())) for kind, parts in kinds.items() if kind != _FIELDS}
-    return Overview(**about, buckets=ordered[_BUCKET], cells=kinds[_FIELDS], steps=ordered[_STEP], bins=ordered[_BIN])
+    ordered = {kind: dict(sorted(kinds[kind].items())) for kind in (_BUCKET, _STEP, _BIN)}
+    return Overview(
+        **about,
+        buckets=ordered[_BUCKET],
+        cells=kinds[_FIELDS],
+        steps=ordered[_STEP],
+        bins=ordered[_BIN],
+        causes=dict(sorted(kinds[_CAUSE].items(), key=lambda item: -item[1].total)),
+    )
 
 
 def _tally(table: Table, condition: Condition) -> Query[dict[str | None, int]]:
@@ -205,5 +214,7 @@ def _is_short(column: TableColumn) -> bool:
     )
 
 
+@cache
 def _load(what: str) -> SQL:
-    return SQL(files(__package__).joinpath(f"{what}.sql").read_text(encoding="utf-8"))  # type: ignore[arg-type]
+    _, _, text = files(__package__).joinpath("sql", f"{what}.sql").read_text("utf-8").partition("\n")
+    return SQL(text)  # type: ignore[arg-type]  # a file of ours

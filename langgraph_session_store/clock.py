@@ -22,6 +22,7 @@ class Clock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._origin = time.time_ns() // 1000 - monotonic()
+        self._first = self._origin
         self._last = 0
         self.anchored = False
         _clocks.add(self)
@@ -36,14 +37,20 @@ class Clock:
     def anchor(self, database_now: int, at: int) -> None:
         """Take the database's *database_now* for this process's monotonic moment *at*, both in microseconds."""
         with self._lock:
+            origin = database_now - at
             if not self.anchored:
-                self._last = 0  # times given out so far were the wall clock's, and are corrected when they are stored
-            self._origin = database_now - at
+                # Times given out so far were the wall clock's. They are corrected when they are stored, and stay before all others.
+                self._first, self._last = origin, origin + monotonic()
+            self._origin = origin
             self.anchored = True
 
     def at(self, mono: int) -> int:
         """Return the time of the monotonic moment *mono* as the clock now knows it."""
         return self._origin + mono
+
+    def early(self, mono: int) -> int:
+        """Return the time of a moment before the first contact, by that contact: later ones differ by a round trip."""
+        return self._first + mono
 
     @property
     def offset(self) -> int:

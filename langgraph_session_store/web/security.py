@@ -90,10 +90,10 @@ class Guard:
         try:
             await self._serve(scope, receive, answer)
         except Exception as error:
-            if answer.status:
-                log.error("%s while an answer was sent", type(error).__name__)  # noqa: TRY400 - a traceback may quote rows
-                raise _BrokenAnswerError from None
-            await as_problem(error)(scope, receive, answer)
+            if not answer.status:
+                await as_problem(error)(scope, receive, answer)
+            else:  # the server closes the connection of an answer without an end, so that nobody takes the part for the whole
+                log.warning("%s while an answer was sent", type(error).__name__)
         finally:
             spent = 1000 * (time.perf_counter() - began)
             log.info("%s %s %r %d %.1f ms", _peer(scope) or "-", scope["method"], scope["path"], answer.status, spent)
@@ -147,10 +147,6 @@ class Guard:
         if granted == "read" and scope["method"] not in _SAFE:
             return problem(403, "This token may only read.", headers={"WWW-Authenticate": 'Bearer error="insufficient_scope"'})
         return None
-
-
-class _BrokenAnswerError(Exception):
-    """An answer broke while it was sent; the connection is closed, so that nobody takes the part for the whole."""
 
 
 class _Answer:

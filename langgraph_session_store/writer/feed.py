@@ -37,17 +37,20 @@ class Source(Protocol):
 class Feed:
     """A *source* of events, and the runs of which it held the start but not yet the end."""
 
-    def __init__(self, source: Source, open_runs: Sequence[bytes] = ()) -> None:
+    def __init__(self, source: Source, open_runs: Sequence[bytes] | None = None) -> None:
         self.source = source
-        self._open: dict[tuple[str, int], bytes] = {}
-        for payload in open_runs:
+        self._inherited = open_runs is not None
+        self._origin: int | None = None  # of the source's monotonic clock, on the database's
+        # One for each thread: once it begins another run, nothing that an older one's death could say would count.
+        self._open: dict[str, tuple[int, bytes]] = {}
+        for payload in open_runs or ():
             run = loads(payload)
-            self._open[run.thread_id, run.begun_at] = payload
+            self._open[run.thread_id] = run.begun_at, payload
 
     @property
     def open_runs(self) -> list[bytes]:
         """One payload for each run in flight."""
-        return list(self._open.values())
+        return [payload for _, payload in self._open.values()]
 
     def read(self, most: int, most_bytes: int) -> tuple[list[Row], list[bytes]]:
         """Return the next events, and the payloads that are none."""
@@ -61,7 +64,9 @@ class Feed:
 
     def prepare(self, rows: Sequence[Row], clock: Clock) -> list[Row]:
         """Return *rows* on the database's clock where that can be known, and note which runs they start and end."""
-        return [self._note(row, self._corrected(row, clock)) for row in rows]
+        if self._origin is None:
+            self._origin = self._heard(rows, clock)
+        return [self._note(row, self._corrected(row)) for row in rows]
 
     def acknowledge(self) -> None:
         """Settle what was read."""
@@ -71,24 +76,34 @@ class Feed:
         """Return an event for each run in flight, whose process is dead: older than whatever another process wrote since."""
         return [
             replace(run, recorded_at=run.recorded_at + 1, shape=(own("workflow_status"),), values=("abandoned",))
-            for run in map(loads, self._open.values())
+            for run in map(loads, self.open_runs)
         ]
 
-    def _corrected(self, row: Row, clock: Clock) -> Row:
-        if row.anchored or not (self.source.same_boot and clock.anchored):
+    def _heard(self, rows: Sequence[Row], clock: Clock) -> int | None:
+        """Return where the source's monotonic clock began, None if that is not known.
+
+        A dead process's own contact with the database says it best: what it did before then stays before what it did after.
+        """
+        contact = next((row for row in rows if row.anchored), None) if self._inherited else None
+        if contact is not None:
+            return contact.recorded_at - contact.monotonic
+        return clock.early(0) if self.source.same_boot and clock.anchored else None
+
+    def _corrected(self, row: Row) -> Row:
+        if row.anchored or self._origin is None:
             return row
-        return row.shifted(clock.at(row.monotonic) - row.recorded_at)
+        return row.shifted(self._origin + row.monotonic - row.recorded_at)
 
     def _note(self, raw: Row, row: Row) -> Row:
         """Follow the run that *raw* belongs to, by its start as the process believed it to be: all its events carry that."""
-        run, status = (raw.thread_id, raw.begun_at), raw.get("workflow_status")
-        if status == "running":
+        status = raw.get("workflow_status")
+        begun, _ = self._open.get(raw.thread_id, (None, b""))
+        if status == "running" and begun != raw.begun_at:
             moment = row.recorded_at if raw.anchored else row.recorded_at + UNSURE
-            self._open.setdefault(
-                run, dumps(replace(row, recorded_at=moment, begun_at=raw.begun_at, shape=(), values=()))
-            )
-        elif status is not None:
-            self._open.pop(run, None)
+            start = dumps(replace(row, recorded_at=moment, begun_at=raw.begun_at, shape=(), values=()))
+            self._open[raw.thread_id] = raw.begun_at, start
+        elif status not in ("running", None) and begun == raw.begun_at:
+            del self._open[raw.thread_id]
         return row
 
 

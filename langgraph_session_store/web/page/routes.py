@@ -1,0 +1,169 @@
+"""The pages: a public shell without data, assets from memory, and the fragments that the shell's script asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+from hashlib import blake2b
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import APIRouter, HTTPException
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations
+from starlette.responses import Response
+
+from ... import queries
+from ...errors import FilterError
+from ..params import Asked
+from ..problems import ProblemRoute, problem
+from . import listing, markup, view
+from .charts import charts
+
+if TYPE_CHECKING:
+    from ..reads import ReadStore
+    from .overview import Numbers
+
+_WORDS: Final = ("fields", "order_by", "cursor", "_q")
+_FRAGMENT: Final = {"Cache-Control": "no-store"}
+_WEEK: Final = "public, max-age=604800, immutable"  # the address of an asset has its content's hash
+
+
+class Assets:
+    """The files of the page, read once."""
+
+    def __init__(self) -> None:
+        folder = files(__package__).joinpath("static")
+        self._files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        self.version = blake2b(b"".join(self._files[name] for name in sorted(self._files)), digest_size=6).hexdigest()
+
+    def answer(self, name: str) -> Response:
+        """Return a file; HTTPException where there is none."""
+        if (body := self._files.get(name)) is None:
+            raise HTTPException(404, "There is no such file.")
+        kind = {"js": "text/javascript", "woff2": "font/woff2"}.get(name.rpartition(".")[2]) or mimetypes.guess_type(name)[0]
+        return Response(body, media_type=kind, headers={"Cache-Control": _WEEK})
+
+
+def environment() -> Environment:
+    """Return the templates: all text is escaped, and a name that is missing is an error."""
+    env = Environment(
+        loader=PackageLoader(__package__, "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, enable_async=False
+    )
+    shown = (markup.label, markup.number, markup.duration, markup.percent, markup.compact, markup.as_json, markup.lines_of, markup.diff, markup.parts_of)
+    env.globals |= {function.__name__: function for function in shown} | {"link": view.link}
+    return env
+
+
+def page_router(reads: ReadStore, numbers: Numbers, mlflow_uri: str | None) -> APIRouter:
+    """Return the dashboard's routes."""
+    router = APIRouter(route_class=ProblemRoute)
+    assets, env = Assets(), environment()
+    _add_shell(router, assets, env)
+    _add_lists(router, reads, numbers, env)
+    _add_session(router, reads, env, mlflow_uri)
+    return router
+
+
+def _add_shell(router: APIRouter, assets: Assets, env: Environment) -> None:
+    def shell(page: str) -> Response:
+        text = env.get_template("shell.html").render(page=page, version=assets.version)
+        return Response(text, media_type="text/html", headers={"Cache-Control": "no-cache"})
+
+    first, session = shell("first"), shell("session")
+
+    @router.get("/")
+    async def first_screen() -> Response:
+        return first
+
+    @router.get("/session")
+    async def session_page() -> Response:
+        return session
+
+    @router.get("/static/{name}")
+    async def static(name: str) -> Response:
+        return assets.answer(name)
+
+    @router.get("/favicon.ico")
+    async def favicon() -> Response:
+        return assets.answer("favicon.svg")
+
+
+def _add_lists(router: APIRouter, reads: ReadStore, numbers: Numbers, env: Environment) -> None:
+    table = reads.table
+
+    def ask(request: Request) -> Asked:
+        asked = Asked.read(table, request.query_params.multi_items(), _WORDS)
+        if text := asked.words.get("_q", "").strip():
+            if asked.any_of is not None:
+                raise FilterError("any_of: the search box uses it, too; clear one of them")
+            return Asked(asked.filters, listing.search(table, text), asked.words)
+        return asked
+
+    def html(name: str, **values: Any) -> Response:
+        return Response(env.get_template(name).render(**values), media_type="text/html", headers=_FRAGMENT)
+
+    @router.get("/fragments/counters")
+    async def counters(request: Request) -> Response:
+        asked = ask(request)
+        counts = await numbers.counts(asked.filters, asked.any_of)
+        return html("counters.html", counters=view.counters(counts, request.query_params.multi_items()), counts=counts)
+
+    @router.get("/fragments/charts")
+    async def drawn(request: Request) -> Response:
+        asked = ask(request)
+        found = await numbers.overview(asked.filters, asked.any_of)
+        drawn = charts(found, numbers.axes)
+        return html("charts.html", charts=drawn, judged=numbers.axes.judged, here=request.query_params.multi_items())
+
+    @router.get("/fragments/filters")
+    async def filters(request: Request) -> Response:
+        here = request.query_params.multi_items()
+        try:
+            asked, mistake = ask(request), None
+        except FilterError as error:
+            asked, mistake = Asked({}, None, {}), str(error)
+        shown = asked.words.get("fields") or listing.default_columns(table)
+        chosen = queries.vocabulary(table).columns(shown)
+        return html(
+            "filters.html",
+            chips=view.chips(here),
+            fields=view.choices(reads.record, table),
+            columns=table.columns,
+            chosen=[column.name for column in chosen],
+            query=request.query_params.get("_q", ""),
+            rest=view.exported(here),
+            here=here,
+            mistake=mistake,
+        )
+
+    @router.get("/fragments/table")
+    async def rows(request: Request) -> Response:
+        asked = ask(request)
+        found = await reads.read(listing.page(table, asked))
+        here = request.query_params.multi_items()
+        bare = not found.rows and not asked.filters and asked.any_of is None and "cursor" not in asked.words
+        return html(
+            "table.html",
+            heads=view.heads(table, found.columns, asked.order_by, here),
+            rows=[(row, [markup.cell(column, row[column.name]) for column in found.columns]) for row in found.rows],
+            here=here,
+            next_cursor=found.next_cursor,
+            behind="cursor" in asked.words,
+            empty=bare,
+            record=reads.record.__name__,
+            cut=listing.CUT,
+        )
+
+
+def _add_session(router: APIRouter, reads: ReadStore, env: Environment, mlflow_uri: str | None) -> None:
+    @router.get("/fragments/session")
+    async def session(request: Request) -> Response:
+        thread_id = request.query_params.get("thread_id", "")
+        row, versions = await asyncio.gather(reads.get(thread_id), reads.versions(thread_id))
+        if row is None:
+            return problem(404, "There is no session of this thread.", instance=request.url.path)
+        values = view.session(reads.table, row, versions, mlflow_uri)
+        template = env.get_template("session.html")
+        text = await asyncio.to_thread(lambda: template.render(**values))  # colours and diffs take their time
+        return Response(text, media_type="text/html", headers=_FRAGMENT)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from langgraph.pregel import Pregel
 
 from . import mlflow_run
-from .callbacks import BoundCallbacks, InlineHandler, Tracker, WaitingHandler
+from .callbacks import BoundCallbacks, InlineHandler, RecordedGraph, Tracker, WaitingHandler
 from .errors import ConfigError
 from .record import SessionRecord, record_fields
 from .records import MessagesSession, ProblemSession
 from .sink import PostgresSink
 from .spool import spool_home
 from .store import AsyncSessionStore, SessionStore
-from .writer import Durability, FlushReport, Sink, Writer, WriterStats
+from .writer import EXIT, Durability, FlushReport, Sink, Writer, WriterStats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -97,7 +97,8 @@ class SessionRecorder(InlineHandler):
         if self.disabled:
             return graph
         self._writer.start()
-        return graph.with_config(callbacks=BoundCallbacks.of(InlineHandler(self._tracker, graph), self._waiting))
+        handler = InlineHandler(self._tracker, RecordedGraph(graph, self._store.record))
+        return graph.with_config(callbacks=BoundCallbacks.of(handler, self._waiting))
 
     @property
     def callbacks(self) -> list[BaseCallbackHandler]:
@@ -139,12 +140,12 @@ class SessionRecorder(InlineHandler):
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:  # noqa: ARG002 - the signature ASGI frameworks call
         """Close the recorder when an ASGI application shuts down: ``FastAPI(lifespan=recorder.lifespan)``.
 
-        Servers that are stopped by SIGTERM run no exit handlers, only this.
+        Servers that are stopped by SIGTERM run no exit handlers, only this. It takes at most 5 seconds, and 1.5 in an outage.
         """
         try:
             yield
         finally:
-            await asyncio.to_thread(self.close)
+            await asyncio.to_thread(self._writer.close, 5.0, stalled=EXIT)
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
 
@@ -16,12 +16,14 @@ from .writer import Block, Poison, Retry, SinkError, Written
 from .writes import batches, clock, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from .clock import Clock
     from .query import Query, Steps, Table
     from .row import Row
     from .writes import Batch
+
+T = TypeVar("T")
 
 LOGIN: Final = 60.0  # seconds after which a login that is refused is no hiccup of a server that starts
 LIMITS: Final = (
@@ -30,11 +32,41 @@ LIMITS: Final = (
 )
 """In each transaction: as start-up options PgBouncer refuses them, and set for the session they leak to its other clients."""
 
+ANSWER: Final = 30.0  # seconds: twice what the server itself lets a statement take
+SETUP: Final = 3600.0  # the same for setting the table up, which may build an index over many rows
+
 _INHERITED: Final[list[object]] = []  # connections of a parent process: collecting one would speak on its socket
 
 _RETRY: Final = ("08", "25", "26", "40", "42P05", "53", "55", "57", "58", "XX000")
 _POISON: Final = ("21", "22", "23", "42601", "54")
 _LOGIN: Final = ("authentication failed", "does not exist", "no pg_hba.conf entry", "not permitted to log in")
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that gives up on a server which accepts everything and answers nothing.
+
+    The kernel of a frozen host, or a proxy in between, acknowledges what is sent: no socket option notices.
+    """
+
+    answer = ANSWER
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
+        """Wait for a step of the protocol; OperationalError after `answer` seconds, with the connection closed."""
+        return super().wait(self._within(gen), *args, **options)
+
+    def _within(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        deadline = time.monotonic() + self.answer
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > deadline:
+                    self.close()
+                    raise psycopg.OperationalError("no answer")
+                wanted = gen.send(ready)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
 
 
 class PostgresSink:
@@ -57,7 +89,7 @@ class PostgresSink:
         self._clock = clock
         self._setup = setup
         self._ready = False
-        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._connection: Connection | None = None
         self._refused_since: float | None = None
 
     def open(self) -> None:
@@ -66,7 +98,7 @@ class PostgresSink:
             return
         try:
             arguments = {**self._connect(), "autocommit": True, "prepare_threshold": None}
-            self._connection = psycopg.Connection[tuple[Any, ...]].connect(**arguments)
+            self._connection = Connection.connect(**arguments)
         except Exception as error:
             raise self._unreachable(error) from None
         self._refused_since = None
@@ -77,7 +109,9 @@ class PostgresSink:
             if not self._ready:
                 self._prepare(self._connection)
         except Exception as error:
-            raise self._failed(error) from None
+            failure = self._failed(error)
+            self.close()  # whatever it was: what is connected counts as set up
+            raise failure from None
 
     def write(self, rows: Sequence[Row]) -> Written:
         """Store the events, merged by thread, with one transaction for each shape; a replayed event changes nothing."""
@@ -110,10 +144,12 @@ class PostgresSink:
             _INHERITED.append(self._connection)
         self._connection = None
 
-    def _prepare(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    def _prepare(self, connection: Connection) -> None:
         if self._setup is not None:
+            connection.answer = SETUP
             with connection.transaction():
                 drive(self._setup(), self._run)
+            connection.answer = ANSWER
         if not self._table.columns:  # rows that a dead process left, without their record class
             self._table = self._run(describe(self._table))
         self._ready = True

@@ -162,7 +162,7 @@ class Spool(Journal):
         self._active, descriptor, self._descriptor = None, self._descriptor, -1
         with suppress(OSError):
             if self._durable:
-                os.fdatasync(descriptor)
+                _sync_file(descriptor)
             if os.fstat(descriptor).st_nlink == 0:
                 segment.descriptor, descriptor = descriptor, -1
         segment.sealed = True
@@ -180,7 +180,7 @@ class Spool(Journal):
                 descriptor = os.dup(self._descriptor) if self._active else -1  # sealed segments were synced
             if descriptor >= 0:
                 try:
-                    os.fdatasync(descriptor)
+                    _sync_file(descriptor)
                 finally:
                     os.close(descriptor)
             self._synced = appended
@@ -328,6 +328,10 @@ def _frames(segment: Segment) -> Iterator[Frame]:
                 yield found
     finally:
         os.close(descriptor)
+
+
+def _sync_file(descriptor: int) -> None:
+    getattr(os, "fdatasync", os.fsync)(descriptor)  # macOS has only the other one
 
 
 def _sync_folder(folder: Path) -> None:

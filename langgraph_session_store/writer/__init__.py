@@ -6,9 +6,10 @@ From the bottom: `stats` (the counters), `feed` (payloads as events), `delivery`
 
 from .delivery import Block, Poison, Retry, Sink, SinkError, Written
 from .stats import Durability, FlushReport, WriterStats
-from .writer import Writer, drain
+from .writer import EXIT, Writer, drain
 
 __all__ = [
+    "EXIT",
     "Block",
     "Durability",
     "FlushReport",

@@ -77,7 +77,7 @@ class Writer:
         self._pump = Pump(self._intake, self._sink, self._clock)
         self._thread: threading.Thread | None = None
         self._life = threading.RLock()  # guards the thread's beginning
-        self._starting = False
+        self._starting = self._over = False
         self._work = threading.Event()  # there may be something to write
         self._hurry = threading.Event()  # somebody waits for it: no rest
         self._stop = threading.Event()
@@ -148,14 +148,17 @@ class Writer:
 
     def start(self) -> None:
         """Start the thread unless it runs: done by `submit`, or earlier for the sake of what dead processes left."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._runs and not self._stop.is_set():
             return
         with self._life:
-            if self._starting or (self._thread is not None and self._thread.is_alive()):
+            if self._starting:
                 return  # a finaliser may come here from inside the lock, in the same thread
             self._starting = True
             try:
-                self._stop.clear()
+                self._stop.clear()  # a thread that was told to stop, and did not yet, goes on
+                if self._runs:
+                    return
+                self._over = False
                 if (left := self._intake.renew()) is not None:
                     self._pump.forget(left)
                 thread = threading.Thread(target=self._run, name="session-store-writer", daemon=True)
@@ -166,25 +169,41 @@ class Writer:
             finally:
                 self._starting = False
 
-    def close(self, timeout: float = 5.0) -> bool:
-        """Flush, stop the thread and disconnect; return whether nothing is left. A later `submit` opens the writer again."""
+    @property
+    def _runs(self) -> bool:
+        return self._thread is not None and self._thread.is_alive() and not self._over
+
+    def close(self, timeout: float = 5.0, *, stalled: float | None = None) -> bool:
+        """Flush, stop the thread and disconnect; return whether nothing is left. A later `submit` opens the writer again.
+
+        Waits at most *timeout* seconds, and no longer than *stalled* seconds in which nothing could be stored.
+        """
         deadline = time.monotonic() + timeout
         thread = self._thread
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
-            self._wait(timeout, patient=True)
+            before = self._settled
+            while not self._wait(min(stalled or timeout, deadline - time.monotonic()), patient=True):
+                settled = self._settled
+                if settled == before or time.monotonic() >= deadline:
+                    break
+                before = settled
             self._stop.set()
             self._hurry.set()
             self._work.set()
-            thread.join(max(0.1, deadline - time.monotonic()))
+            thread.join(0.1 if self.pending else max(0.1, deadline - time.monotonic()))
         return not self.pending
+
+    @property
+    def _settled(self) -> int:
+        return sum(counts.settled for counts in self._intake.counts)
 
     def _run(self) -> None:
         self._hurry.wait(LINGER)
         while True:
             self._work.clear()
             self._hurry.clear()
-            if self._stop.is_set():  # after the events were cleared: `close` sets them last
-                break
+            if self._stop.is_set() and self._ended():  # after the events were cleared: `close` sets them last
+                return
             try:
                 rest = self._pump.turn()
             except Exception as error:
@@ -197,8 +216,18 @@ class Writer:
             if self._pump.state != "ok":
                 self._stop.wait(min(rest, LINGER))  # an outage is not probed faster, however many readers hurry
             self._hurry.wait(rest)
+
+    def _ended(self) -> bool:
+        """Let go of all; return whether this thread ends, which it does not if something was submitted meanwhile."""
         self._pump.stop()
-        self._intake.let_go()
+        with self._life:
+            self._intake.let_go()
+            if self._stop.is_set():
+                self._over = True
+                return True
+            if (left := self._intake.renew()) is not None:
+                self._pump.forget(left)
+            return False
 
     def _forked(self) -> None:
         self._pump.inherited()

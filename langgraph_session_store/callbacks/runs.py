@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from langgraph.errors import GraphBubbleUp, GraphDrained, GraphInterrupt, ParentCommand
 
-from .clock import to_iso
-from .encode import clean_text, thread_key, to_json
-from .mlflow_run import RUN_ID_KEY
-from .redact import redact_keys, redact_text
-from .row import Row, Slot, Value, own
+from ..clock import to_iso
+from ..encode import clean_text, thread_key, to_json
+from ..mlflow_run import RUN_ID_KEY
+from ..redact import redact_keys, redact_text
+from ..row import Row, Slot, Value, own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
-    from .columns import Status
-    from .extract import Fields
+    from ..columns import Status
+    from ..extract import Fields
+    from .graphs import RecordedGraph
 
     Tick = tuple[int, int, bool]
 
@@ -43,7 +44,7 @@ class Run:
     monotonic: int
     graph_name: str | None
     checkpointed_as: str
-    graph: Any = None
+    graph: RecordedGraph | None = None
     user_id: str | None = None
     mlflow_run_id: str | None = None
     metadata: str | None = None
@@ -88,7 +89,7 @@ def start_row(run: Run, fields: Fields, tick: Tick, trace_id: str | None) -> Row
     run.rejected = fields.rejected
     # A row that an outage delays is as old as its run. Others' rows have the column's own default.
     created = [(_CREATED, to_iso(run.begun))]
-    return _row(run, fields, tick, Ending("running", run.begun, trace_id=trace_id), fields.rejected, created)
+    return _row(run, fields, tick, Ending("running", run.begun, trace_id=trace_id), fields.rejected, more=created)
 
 
 def end_row(run: Run, fields: Fields, tick: Tick, ending: Ending) -> Row:
@@ -104,6 +105,7 @@ def _row(
     tick: Tick,
     ending: Ending,
     rejected: Mapping[str, dict[str, object]],
+    *,
     more: Iterable[tuple[Slot, Value]] = (),
 ) -> Row:
     finished = None if ending.finished is None or ending.status == "interrupted" else to_iso(ending.finished)

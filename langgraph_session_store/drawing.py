@@ -133,16 +133,16 @@ def whole(axis: Any) -> None:
     axis.set_major_formatter(_count)
 
 
-def short(value: float, _place: int) -> str:
+def short(value: float, _place: float) -> str:
     """Write a number at an axis; by name, as is all that a figure keeps, so that it can be pickled."""
     return f"{value:g}"
 
 
-def _share(value: float, _place: int) -> str:
+def _share(value: float, _place: float) -> str:
     return f"{value:.0%}"
 
 
-def _count(value: float, _place: int) -> str:
+def _count(value: float, _place: float) -> str:
     return f"{value:,.0f}"
 
 

@@ -194,7 +194,7 @@ def _add_events(router: APIRouter, hub: Hub) -> None:
 def _add_schema(router: APIRouter, reads: ReadStore) -> None:
     kinds = {column.name: column.kind for column in reads.table.columns}
     fields = [{**entry, "kind": kinds[str(entry["name"])]} for entry in queries.vocabulary(reads.table).describe()]
-    answer = Json({"record": reads.record.__name__, "description": reads.record.__doc__ or "", "fields": fields})
+    answer = {"record": reads.record.__name__, "description": reads.record.__doc__ or "", "fields": fields}
 
     @router.get(
         "/schema",
@@ -202,7 +202,7 @@ def _add_schema(router: APIRouter, reads: ReadStore) -> None:
         responses={200: {"model": schema.Vocabulary}, **_ERRORS},
     )
     async def describe() -> Response:
-        return answer
+        return Json(answer)
 
 
 def _add_session(router: APIRouter, reads: ReadStore) -> None:

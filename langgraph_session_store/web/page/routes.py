@@ -66,19 +66,19 @@ def page_router(reads: ReadStore, numbers: Numbers, mlflow_uri: str | None) -> A
 
 
 def _add_shell(router: APIRouter, assets: Assets, env: Environment) -> None:
-    def shell(page: str) -> Response:
-        text = env.get_template("shell.html").render(page=page, version=assets.version)
-        return Response(text, media_type="text/html", headers={"Cache-Control": "no-cache"})
+    shell = env.get_template("shell.html")
+    texts = {page: shell.render(page=page, version=assets.version) for page in ("first", "session")}
 
-    first, session = shell("first"), shell("session")
+    def answer(page: str) -> Response:  # a new one each time: what squeezes it changes its headers
+        return Response(texts[page], media_type="text/html", headers={"Cache-Control": "no-cache"})
 
     @router.get("/")
     async def first_screen() -> Response:
-        return first
+        return answer("first")
 
     @router.get("/session")
     async def session_page() -> Response:
-        return session
+        return answer("session")
 
     @router.get("/static/{name}")
     async def static(name: str) -> Response:

@@ -1,5 +1,6 @@
 """Each run of a LangGraph agent as one typed row in your own Postgres, tied to its MLflow run."""
 
+from .attempts import attempts
 from .errors import (
     ConfigError,
     DataError,
@@ -58,6 +59,7 @@ __all__ = [
     "UnavailableError",
     "WriterStats",
     "attach",
+    "attempts",
     "delete_session_state",
     "get_db_connection",
     "get_session_analytics",

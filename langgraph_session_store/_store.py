@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypedDict, TypeVar
 
-from . import queries, schema, writes
+from . import frames, queries, schema, writes
 from .analytics import analytics
 from .clock import Clock, monotonic, to_datetime
 from .columns import OWN
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    import pyarrow as pa
+
+    from .columns import TableColumn
     from .paging import Condition
     from .query import Query
     from .session import Analytics
@@ -117,6 +120,15 @@ class BaseStore:
     def setup_queries(self) -> Callable[[], Steps[schema.Report]] | None:
         """What sets the table up over somebody else's connection; None where the store may not."""
         return (lambda: schema.install(self.table)) if self._setup else None
+
+    def _columns(self, fields: queries.Fields) -> tuple[TableColumn, ...]:
+        return queries.vocabulary(self.table).columns(fields)
+
+    def _reader(
+        self, filters: Mapping[str, object], any_of: queries.AnyOf, fields: queries.Fields, order_by: queries.OrderBy
+    ) -> pa.RecordBatchReader:
+        query = queries.every(self.table, filters, any_of=any_of, fields=fields, order_by=order_by)
+        return frames.reader(self.target.kwargs(), query, self._columns(fields), where=self._where)
 
     def add_backlog(self, backlog: Backlog) -> None:
         """Let reads wait for what *backlog* holds."""

@@ -6,16 +6,23 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
-from . import queries, writes
+from . import frames, queries, writes
 from ._engine import AsyncEngine, Engine
 from .encode import thread_key
+from .export import Export, export
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+    import os
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
     from datetime import datetime, timedelta
+    from typing import IO
     from uuid import UUID
 
+    import pandas as pd
+    import pyarrow as pa
+
     from ._store import Own
+    from .export import Format
     from .paging import Condition
     from .queries import AnyOf, Fields, OrderBy
     from .query import Query
@@ -132,6 +139,51 @@ class SessionStore(Engine):
         query = queries.every(self.table, filters, any_of=any_of, fields=fields, order_by=order_by)
         self._settle()
         return self.stream(query)
+
+    def batches(
+        self, *, order_by: OrderBy = "-created_at", any_of: AnyOf = None, fields: Fields = None, **filters: object
+    ) -> pa.RecordBatchReader:
+        """Return every session that matches as a stream of Arrow record batches, in constant memory; close it when done."""
+        self.ensure()
+        self._settle()
+        return self._reader(filters, any_of, fields, order_by)
+
+    def to_arrow(
+        self, *, order_by: OrderBy = "-created_at", any_of: AnyOf = None, fields: Fields = None, **filters: object
+    ) -> pa.Table:
+        """Return every session that matches as one Arrow table; jsonb columns hold JSON text."""
+        return self.batches(order_by=order_by, any_of=any_of, fields=fields, **filters).read_all()
+
+    def to_pandas(
+        self,
+        *,
+        order_by: OrderBy = "-created_at",
+        any_of: AnyOf = None,
+        fields: Fields = None,
+        arrow: bool = False,
+        **filters: object,
+    ) -> pd.DataFrame:
+        """Return every session that matches as a DataFrame; *arrow* keeps Arrow's own types, which is faster and smaller."""
+        batches = self.batches(order_by=order_by, any_of=any_of, fields=fields, **filters)
+        return frames.read_pandas(batches, self._columns(fields), arrow=arrow)
+
+    def export(
+        self,
+        path: str | os.PathLike[str] | IO[bytes],
+        format: Format | None = None,  # noqa: A002 - the word that users know
+        *,
+        order_by: OrderBy = "-created_at",
+        any_of: AnyOf = None,
+        fields: Fields = None,
+        progress: Callable[[int], object] | None = None,
+        **filters: object,
+    ) -> int:
+        """Write every session that matches to *path* as csv, ndjson or parquet, in constant memory; return how many.
+
+        *format* defaults to what the name of *path* ends with; *progress* is told the number of rows so far.
+        """
+        rows = self.iter(order_by=order_by, any_of=any_of, fields=fields, **filters)
+        return export(rows, self._columns(fields), path, format, progress=progress)
 
     def count(self, *, any_of: AnyOf = None, **filters: object) -> int:
         """Return how many sessions match."""
@@ -274,6 +326,51 @@ class AsyncSessionStore(AsyncEngine):
         await self._asettle()
         async for session in self.stream(query):
             yield session
+
+    async def batches(
+        self, *, order_by: OrderBy = "-created_at", any_of: AnyOf = None, fields: Fields = None, **filters: object
+    ) -> pa.RecordBatchReader:
+        """Return every session that matches as a stream of Arrow record batches, to be read off the loop."""
+        await self.ensure()
+        await self._asettle()
+        return await asyncio.to_thread(self._reader, filters, any_of, fields, order_by)
+
+    async def to_arrow(
+        self, *, order_by: OrderBy = "-created_at", any_of: AnyOf = None, fields: Fields = None, **filters: object
+    ) -> pa.Table:
+        """Return every session that matches as one Arrow table; see `SessionStore.to_arrow`."""
+        batches = await self.batches(order_by=order_by, any_of=any_of, fields=fields, **filters)
+        return await asyncio.to_thread(batches.read_all)
+
+    async def to_pandas(
+        self,
+        *,
+        order_by: OrderBy = "-created_at",
+        any_of: AnyOf = None,
+        fields: Fields = None,
+        arrow: bool = False,
+        **filters: object,
+    ) -> pd.DataFrame:
+        """Return every session that matches as a DataFrame; see `SessionStore.to_pandas`."""
+        batches = await self.batches(order_by=order_by, any_of=any_of, fields=fields, **filters)
+        return await asyncio.to_thread(frames.read_pandas, batches, self._columns(fields), arrow=arrow)
+
+    async def export(
+        self,
+        path: str | os.PathLike[str] | IO[bytes],
+        format: Format | None = None,  # noqa: A002 - the word that users know
+        *,
+        order_by: OrderBy = "-created_at",
+        any_of: AnyOf = None,
+        fields: Fields = None,
+        progress: Callable[[int], object] | None = None,
+        **filters: object,
+    ) -> int:
+        """Write every session that matches to *path*; see `SessionStore.export`."""
+        with Export(self._columns(fields), path, format, progress=progress) as out:
+            async for session in self.iter(order_by=order_by, any_of=any_of, fields=fields, **filters):
+                out.add(session)
+        return out.rows
 
     async def count(self, *, any_of: AnyOf = None, **filters: object) -> int:
         """Return how many sessions match."""

@@ -17,8 +17,8 @@ from typer.testing import CliRunner, Result
 
 from langgraph_session_store.cli import app
 from langgraph_session_store.cli.helping import SECTIONS
-from langgraph_session_store.cli.output import Column, age, layout, plain, printable, seconds
 from langgraph_session_store.cli.options import read_moment
+from langgraph_session_store.cli.output import Column, age, layout, plain, printable, seconds
 from langgraph_session_store.record import SessionRecord
 from langgraph_session_store.store import SessionStore
 
@@ -66,7 +66,7 @@ def rows(store: SessionStore) -> Iterator[SessionStore]:
         store.save(f"t-{number}", state, workflow_status=status, user_id=f"u-{number % 2}")
     store.save("t-3", {"code": "old"})
     store.save("t-3", {"code": CODE, "problem_tests": ["assert f()", "assert not g()"]})
-    yield store
+    return store
 
 
 def lines(result: Result) -> list[list[str]]:
@@ -188,9 +188,9 @@ def test_export_writes_all_that_match(run: Run, rows: SessionStore, tmp_path: Pa
 
 def test_export_to_standard_output(run: Run, rows: SessionStore) -> None:
     result = run("export", "-", "-f", "thread_id", "-o", "thread_id")
-    assert [json.loads(line) for line in result.stdout.splitlines()][0] == {"thread_id": "t-1"}
+    assert next(json.loads(line) for line in result.stdout.splitlines()) == {"thread_id": "t-1"}
     told = run("export", "-", "--format", "csv", "-f", "thread_id").stdout
-    assert list(csv.reader(io.StringIO(told)))[0] == ["thread_id"]
+    assert next(iter(csv.reader(io.StringIO(told)))) == ["thread_id"]
 
 
 @pytest.mark.parametrize(("path", "code"), [("sessions.txt", 2), ("nowhere/sessions.csv", 1)])
@@ -277,9 +277,11 @@ def test_a_record_of_ones_own(run: Run, dsn: str, schema: str) -> None:
     with SessionStore(dsn, record=TicketSession, schema=schema) as store:
         store.save("t", {"question": "why?"})
     record = ["--record", f"{__name__}:TicketSession"]
-    assert lines(run("list", *record, "resolved=false")) [0][:3] == ["t", "running", "false"]
+    assert lines(run("list", *record, "resolved=false"))[0][:3] == ["t", "running", "false"]
     assert run("list", *record, "topic=x").exit_code == 2
-    assert lines(run("list", "--table", "ticket_sessions", "-f", "question")) == [["why?"]], "as the database describes it"
+    assert lines(run("list", "--table", "ticket_sessions", "-f", "question")) == [["why?"]], (
+        "as the database describes it"
+    )
     assert run("doctor", *record).exit_code == 0
 
 
@@ -315,7 +317,9 @@ def test_a_record_that_is_none(run: Run, record: str) -> None:
         (["show"], "THREAD_ID"),
     ],
 )
-def test_mistakes_are_one_line_that_helps_and_exit_code_2(run: Run, rows: SessionStore, words: list[str], told: str) -> None:
+def test_mistakes_are_one_line_that_helps_and_exit_code_2(
+    run: Run, rows: SessionStore, words: list[str], told: str
+) -> None:
     result = run(*words)
     assert (result.exit_code, result.stdout) == (2, "")
     (line,) = result.stderr.splitlines()
@@ -346,7 +350,9 @@ def test_a_dsn_that_cannot_be_understood_is_exit_code_2(run: Run, wrong: str) ->
     assert "hunt" not in result.output
 
 
-def test_a_fault_of_ours_is_a_line_without_values(run: Run, rows: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_is_a_line_without_values(
+    run: Run, rows: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object, **__: object) -> None:
         raise KeyError("a value of a row")
 
@@ -406,14 +412,24 @@ def test_what_is_printed_holds_no_orders_to_the_terminal(text: str) -> None:
 )
 def test_a_table_fits_the_terminal(rows: list[tuple[Any, Any, Any]], width: int) -> None:
     columns = [Column("thread_id"), Column("code_attempts", optional=True), Column("user_prompt", flexible=True)]
-    table = layout(columns, [dict(zip(("thread_id", "code_attempts", "user_prompt"), row, strict=True)) for row in rows], width)
+    table = layout(
+        columns, [dict(zip(("thread_id", "code_attempts", "user_prompt"), row, strict=True)) for row in rows], width
+    )
     assert all(line.cell_len <= width for line in table)
     assert len(table) >= len(rows)
 
 
 @pytest.mark.parametrize(
     ("past", "told"),
-    [(0, "0s ago"), (59, "59s ago"), (3599, "59m ago"), (7200, "2h ago"), (3 * 86_400, "3d ago"), (-5, "now"), (200 * 86_400, "2026-03-15")],
+    [
+        (0, "0s ago"),
+        (59, "59s ago"),
+        (3599, "59m ago"),
+        (7200, "2h ago"),
+        (3 * 86_400, "3d ago"),
+        (-5, "now"),
+        (200 * 86_400, "2026-03-15"),
+    ],
 )
 def test_ages(past: int, told: str) -> None:
     now = datetime(2026, 10, 1, tzinfo=UTC)

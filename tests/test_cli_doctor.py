@@ -74,7 +74,9 @@ def test_all_is_well_after_init(check: Any, run: Any) -> None:
     code, findings = check()
     assert code == 0
     assert {finding["status"] for finding in findings.values()} <= {"ok", "note"}
-    assert {"program", "connection", "server", "pooler", "clock", "schema", "rights", "spool", "mlflow"} <= set(findings)
+    assert {"program", "connection", "server", "pooler", "clock", "schema", "rights", "spool", "mlflow"} <= set(
+        findings
+    )
     assert run("doctor").stdout.startswith("ok\tprogram\t")
 
 
@@ -90,7 +92,8 @@ def test_a_table_that_is_missing_or_old_is_repaired_by_init(check: Any, run: Any
     assert "add_columns" in findings["schema"]["message"]
     with psycopg.connect(dsn) as connection:
         (columns,) = connection.execute(
-            "SELECT count(*) FROM information_schema.columns WHERE table_schema = %s AND column_name = 'difficulty'", [schema]
+            "SELECT count(*) FROM information_schema.columns WHERE table_schema = %s AND column_name = 'difficulty'",
+            [schema],
         ).fetchone() or (None,)
     assert columns == 0, "doctor changes nothing"
     run("init")
@@ -168,7 +171,7 @@ def test_a_pooler_in_between_is_noticed(check: Any, run: Any, dsn: str, tmp_path
     user = Path(str(given["host"])).owner() if str(given["host"]).startswith("/") else "nobody"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    config = Path("/tmp") / f"lgss-bouncer-{port}.ini"  # noqa: S108 - tmp_path is closed to the user that it runs as
+    config = Path("/tmp") / f"lgss-bouncer-{port}.ini"  # the user that it runs as may not enter tmp_path
     behind = " ".join(f"{name}={value}" for name, value in given.items())
     config.write_text(
         f"[databases]\nx = {behind}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\n"
@@ -194,7 +197,9 @@ def test_a_pooler_in_between_is_noticed(check: Any, run: Any, dsn: str, tmp_path
 # --- the spool ---
 
 
-def test_doctor_tells_what_waits_and_what_was_lost(check: Any, run: Any, store: SessionStore, spool: Spool, folder: Path) -> None:
+def test_doctor_tells_what_waits_and_what_was_lost(
+    check: Any, run: Any, store: SessionStore, spool: Spool, folder: Path
+) -> None:
     run("init")
     spool.append(*event(store, "s-1", workflow_status="completed"))
     spool.append(*event(store, "s-2", workflow_status="running"))
@@ -236,7 +241,9 @@ def test_drain_stores_what_a_dead_process_left(run: Any, store: SessionStore, sp
     assert run("drain").stdout.startswith("Nothing to store")
 
 
-def test_drain_into_a_table_that_is_missing_loses_nothing(run: Any, store: SessionStore, spool: Spool, folder: Path) -> None:
+def test_drain_into_a_table_that_is_missing_loses_nothing(
+    run: Any, store: SessionStore, spool: Spool, folder: Path
+) -> None:
     spool.append(*event(store, "s-1"))
     spool.close()
     result = run("drain")

@@ -23,6 +23,17 @@ pexpect = pytest.importorskip("pexpect")
 COMMAND = str(Path(sys.executable).with_name("session-store"))
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[1-6]m")
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+MARK = "-- done --"
+MANY = f"""
+import sys
+from langgraph_session_store.cli import app
+for line in sys.argv[1].splitlines():
+    try:
+        app([*line.split(), "--schema", sys.argv[2]], prog_name="session-store")
+    except SystemExit as end:
+        assert not end.code, line
+    print("{MARK}", flush=True)
+"""
 CODE = "def answer():\n    return 42\n"
 
 
@@ -36,10 +47,10 @@ def environment(dsn: str, tmp_path: Path) -> dict[str, str]:
 def terminal(environment: dict[str, str], schema: str) -> Callable[..., Any]:
     """Start the command on a terminal of its own."""
 
-    def start(*words: str, width: int = 80, **more: str) -> Any:
+    def start(*words: str, width: int = 80, many: bool = False, **more: str) -> Any:
         return pexpect.spawn(
-            COMMAND,
-            [*words, "--schema", schema],
+            sys.executable if many else COMMAND,
+            ["-c", MANY, words[0], schema] if many else [*words, "--schema", schema],
             dimensions=(40, width),
             env={**environment, **more},
             encoding="utf-8",
@@ -52,7 +63,12 @@ def terminal(environment: dict[str, str], schema: str) -> Callable[..., Any]:
 @pytest.fixture
 def rows(store: SessionStore) -> SessionStore:
     for number in range(3):
-        state = {"user_prompt": "Write a long story about " * 10, "topic": "arrays", "code": CODE, "tests_passed": number > 0}
+        state = {
+            "user_prompt": "Write a long story about " * 10,
+            "topic": "arrays",
+            "code": CODE,
+            "tests_passed": number > 0,
+        }
         store.save(f"t-{number}", state, workflow_status="completed" if number else "failed")
     return store
 
@@ -63,41 +79,41 @@ def ended(child: Any) -> tuple[int, str]:
     return child.exitstatus, child.before.replace("\r\n", "\n")
 
 
-@pytest.mark.parametrize("width", [80, 140])
-def test_a_list_is_a_table_in_colours_that_fits(terminal: Any, rows: SessionStore, width: int) -> None:
-    code, shown = ended(terminal("list", width=width))
+def drawn(terminal: Any, *lines: str, **options: Any) -> list[str]:
+    """What each of *lines* shows, all in one process, since most of its time is its start."""
+    code, shown = ended(terminal("\n".join(lines), many=True, **options))
     assert code == 0
-    assert COLOUR.search(shown)
-    table = ESCAPE.sub("", shown).splitlines()
-    assert all(len(line) <= width for line in table)
-    assert [line.split()[:2] for line in table[-3:]] == [["t-2", "completed"], ["t-1", "completed"], ["t-0", "failed"]]
-    assert table[-1].endswith("…")
-    assert ("attempts" in table[0] + table[1]) == (width == 140), "what a narrow terminal has no room for goes"
+    return shown.split(MARK)[:-1]
+
+
+def test_what_is_drawn_on_a_terminal_of_80_columns(terminal: Any, rows: SessionStore) -> None:
+    shown = drawn(terminal, "list", "show t-1", "stats -g topic", "versions t-1", "doctor", "list --help")
+    assert all(COLOUR.search(part) for part in shown)
+    table, session, stats, versions, doctor, page = (ESCAPE.sub("", part).strip() for part in shown)
+    for part in (table, session, stats, doctor, page):
+        assert max(map(len, part.splitlines())) <= 80
+    lines = table.splitlines()
+    assert [line.split()[:2] for line in lines[-3:]] == [["t-2", "completed"], ["t-1", "completed"], ["t-0", "failed"]]
+    assert lines[-1].endswith("…")
+    assert "attempts" not in table, "what a narrow terminal has no room for goes"
+    assert re.search(r"\x1b\[[0-9;]*mdef", shown[1]), "Python in colours"
+    assert CODE.splitlines()[1] in session
+    assert session.startswith("t-1  completed")
+    assert "versions (1)" in session
+    assert "████" in stats
+    assert "+def answer():" in versions
+    assert "ok    schema" in doctor
+    assert page.startswith("Usage: session-store list [OPTIONS] [FILTER]...")
+
+
+def test_a_wide_terminal_shows_more_columns(terminal: Any, rows: SessionStore) -> None:
+    (table,) = drawn(terminal, "list", width=140)
+    assert "attempts" in table
+    assert 80 < max(map(len, ESCAPE.sub("", table).splitlines())) <= 140
 
 
 def test_no_color_is_honoured(terminal: Any, rows: SessionStore) -> None:
-    code, shown = ended(terminal("show", "t-1", NO_COLOR="1"))
-    assert code == 0
-    assert not COLOUR.search(shown)
-    assert not COLOUR.search(ended(terminal("list", "--help", NO_COLOR="1"))[1])
-
-
-def test_a_session_is_shown_with_its_code_highlighted_and_its_versions(terminal: Any, rows: SessionStore) -> None:
-    code, shown = ended(terminal("show", "t-1"))
-    assert code == 0
-    assert re.search(r"\x1b\[[0-9;]*mdef", shown), "Python in colours"
-    assert CODE.splitlines()[1] in ESCAPE.sub("", shown)
-    assert "versions (1)" in shown
-    assert "completed" in shown.splitlines()[0]
-
-
-def test_stats_doctor_versions_and_help_are_drawn(terminal: Any, rows: SessionStore) -> None:
-    assert "████" in ended(terminal("stats"))[1]
-    doctor = ESCAPE.sub("", ended(terminal("doctor"))[1])
-    assert "ok    schema" in doctor
-    assert all(len(line) <= 80 for line in doctor.splitlines())
-    assert "+def answer():" in ESCAPE.sub("", ended(terminal("versions", "t-1"))[1])
-    assert COLOUR.search(ended(terminal("list", "--help"))[1])
+    assert not any(COLOUR.search(part) for part in drawn(terminal, "list", "show t-1", "list --help", NO_COLOR="1"))
 
 
 def test_deleting_asks_and_takes_no_for_an_answer(terminal: Any, rows: SessionStore) -> None:
@@ -139,9 +155,12 @@ def test_ctrl_c_at_a_question_and_while_watching_ends_without_a_traceback(termin
 
 
 @pytest.mark.parametrize(
-    "words", ["list -n 1000 -f user_prompt", "export - -f user_prompt", "list -n 1000 --json", "watch --since 1h --json"]
+    "words",
+    ["list -n 1000 -f user_prompt", "export - -f user_prompt", "list -n 1000 --json", "watch --since 1h --json"],
 )
-def test_a_pipe_that_closes_is_a_clean_end(environment: dict[str, str], store: SessionStore, schema: str, words: str) -> None:
+def test_a_pipe_that_closes_is_a_clean_end(
+    environment: dict[str, str], store: SessionStore, schema: str, words: str
+) -> None:
     store.save_many({"thread_id": f"t-{number}", "user_prompt": "x" * 1000} for number in range(900))
     script = f"{COMMAND} {words} --schema {schema} | head -c 50 > /dev/null; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
@@ -179,18 +198,10 @@ def test_a_record_of_the_folder_that_one_is_in(environment: dict[str, str], tmp_
     assert json.loads(done.stdout)["table"] == "tickets"
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_complete_verbs_and_filters(environment: dict[str, str], shell: str) -> None:
-    def complete(line: str) -> str:
-        words = line.split(" ")
-        env = {
-            **environment,
-            "_SESSION_STORE_COMPLETE": f"complete_{shell}",
-            "COMP_WORDS": line,
-            "COMP_CWORD": str(len(words) - 1),
-            "_TYPER_COMPLETE_ARGS": line,
-            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-        }
-        return subprocess.run([COMMAND], env=env, capture_output=True, text=True, timeout=60, check=False).stdout
-
-    assert "code_attempts__gte=" in complete("session-store list code_attempts__g")
+def test_the_shell_completes_filters(environment: dict[str, str]) -> None:
+    line = "session-store list code_attempts__g"
+    asked = {"_SESSION_STORE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [COMMAND], env={**environment, **asked}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.split() == ["code_attempts__gt=", "code_attempts__gte="]

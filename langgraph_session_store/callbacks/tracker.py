@@ -51,7 +51,7 @@ class Tracker:
         clock: Clock,
         *,
         settle: Callable[[], object] | None = None,
-        report: Callable[[str, BaseException], object],
+        report: Callable[[str, Exception], object],
         user_id: str | None = None,
         run_id: mlflow_run.RunIdSource = None,
         redact: Callable[[str, Any], Any] | None = None,

@@ -96,7 +96,7 @@ class Writer:
         except Exception as error:
             self.fault("an event could not be accepted", error)
 
-    def fault(self, problem: str, error: BaseException) -> None:
+    def fault(self, problem: str, error: Exception) -> None:
         """Count something that went wrong before there was an event to accept, and log it once a minute."""
         self._errors += 1
         once_a_minute(log, problem, "%s: %s", problem, reason(error))

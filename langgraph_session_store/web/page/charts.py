@@ -157,17 +157,35 @@ def _steps(found: Overview, axes: Axes) -> list[Bar]:
 
 
 def _durations(found: Overview) -> list[Bar]:
+    """Return the histogram, without the few that are far out: they would press the others together."""
     if not found.bins:
         return []
-    top = max(part.total for part in found.bins.values())
+    few = 0.004 * sum(part.total for part in found.bins.values())
+    first, last = _without(few, sorted(found.bins), found), _without(few, sorted(found.bins, reverse=True), found)
+    shown = {step: part for step, part in found.bins.items() if first <= step <= last}
+    top = max(part.total for part in shown.values())
     empty = type(found.whole)(0, 0, 0)
     bars = []
-    for step in range(min(found.bins), max(found.bins) + 1):
+    for step in range(first, last + 1):
         low, high = 10 ** (step / 6), 10 ** ((step + 1) / 6)
-        name = duration(round(low, 3)).replace(".0 ", " ") if step % 6 == 0 else ""
         link = {"duration_seconds__gte": f"{low:.6g}", "duration_seconds__lt": f"{high:.6g}"}
-        bars.append(_bar(found.bins.get(step, empty), top, name, f"{duration(low)} to {duration(high)}", link))
+        name = _ten(step // 6) if step % 6 == 0 else ""
+        bars.append(_bar(shown.get(step, empty), top, name, f"{duration(low)} to {duration(high)}", link))
     return bars
+
+
+def _without(few: float, steps: list[int], found: Overview) -> int:
+    """Return the first of *steps* behind which more than a *few* lie."""
+    passed = 0
+    for step in steps:
+        passed += found.bins[step].total
+        if passed > few:
+            return step
+    return steps[-1]
+
+
+def _ten(power: int) -> str:
+    return f"{10 ** (power + 3)} ms" if power < 0 else f"{10**power} s" if power < 4 else f"{10**power / 3600:.0f} h"  # noqa: PLR2004
 
 
 def _heat(found: Overview, axes: Axes) -> tuple[list[str], list[tuple[str, list[Square | None]]], int]:

@@ -99,7 +99,7 @@ function show(name, region, text) {
   const before = name === "table" ? versions(region.element) : null;
   const place = name === "table" ? chosenRow()?.dataset.id : null;
   const left = $(".scroll", region.element)?.scrollLeft ?? 0;
-  const open = name === "session" ? $$("details[open] > summary", region.element).map((item) => item.textContent) : null;
+  const open = name === "session" ? $$("details[open]", region.element).map((item) => item.dataset.key) : null;
   const first = !region.shown;
   region.element.replaceChildren(...parser.parseFromString(text, "text/html").body.childNodes);
   region.shown = true;
@@ -108,7 +108,7 @@ function show(name, region, text) {
   if (place) choose($(`tr[data-id="${CSS.escape(place)}"]`, region.element), false);
   const scroll = $(".scroll", region.element);
   if (scroll) scroll.scrollLeft = left;
-  if (open && !first) for (const item of $$("details > summary", region.element)) item.parentElement.open = open.includes(item.textContent);
+  if (open && !first) for (const item of $$("details", region.element)) item.open = open.includes(item.dataset.key);
   if (name === "filters") setUpFilters();
   if (name === "session") document.title = `${$("h1", region.element)?.textContent ?? "Session"} · Sessions`;
   tell();

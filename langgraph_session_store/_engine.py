@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
@@ -116,9 +117,8 @@ class Engine(BaseStore):
         with self._lock:
             if self._pool is None or self._owner != os.getpid():
                 options = {**self.target.kwargs(), **_UNPREPARED}
-                check = ConnectionPool.check_connection
                 self._owner = os.getpid()
-                self._pool = ConnectionPool(kwargs=options, open=True, check=check, max_size=self._pool_size, **_POOL)
+                self._pool = ConnectionPool(kwargs=options, open=True, check=_check, max_size=self._pool_size, **_POOL)
             return self._pool
 
     def _diagnose(self) -> NoReturn:
@@ -200,11 +200,10 @@ class AsyncEngine(BaseStore):
 
     async def _new_pool(self) -> AsyncConnectionPool[AsyncConnection]:
         options = {**await asyncio.to_thread(self.target.kwargs), **_UNPREPARED}
-        check = AsyncConnectionPool.check_connection
         loop = asyncio.get_running_loop()
         if loop not in self._pools:  # another task may have been faster
             pool: AsyncConnectionPool[AsyncConnection] = AsyncConnectionPool(
-                kwargs=options, open=False, check=check, max_size=self._pool_size, **_POOL
+                kwargs=options, open=False, check=_acheck, max_size=self._pool_size, **_POOL
             )
             self._pools[loop] = pool
         await self._pools[loop].open()
@@ -215,6 +214,26 @@ class AsyncEngine(BaseStore):
         with connection_errors(self.target):
             await (await psycopg.AsyncConnection.connect(**options)).close()
         raise UnavailableError(self._busy) from None
+
+
+def _check(connection: Connection) -> None:
+    """Raise where the server closed the connection; the round trip that tells costs as much as a `get`, and is rarely needed."""
+    if _spoken_to(connection):
+        ConnectionPool.check_connection(connection)
+
+
+async def _acheck(connection: AsyncConnection) -> None:
+    if _spoken_to(connection):
+        await AsyncConnectionPool.check_connection(connection)
+
+
+def _spoken_to(connection: Connection | AsyncConnection) -> bool:
+    """Return whether the server said something to an idle connection, as it does when it ends one."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _run(connection: Connection, query: Query[T]) -> T:

@@ -149,7 +149,7 @@ class PostgresSink:
             connection.answer = SETUP
             with connection.transaction():
                 drive(self._setup(), self._run)
-            connection.answer = ANSWER
+            del connection.answer
         if not self._table.columns:  # rows that a dead process left, without their record class
             self._table = self._run(describe(self._table))
         self._ready = True

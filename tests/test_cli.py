@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -362,6 +363,15 @@ def test_a_fault_of_ours_is_a_line_without_values(
     (line,) = result.stderr.splitlines()
     assert "KeyError in test_cli.py" in line
     assert "a value of a row" not in line
+
+
+def test_an_extra_that_is_missing_is_named(run: Run, rows: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("langgraph_session_store.web")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    result = run("serve")
+    assert result.exit_code == 2
+    assert "[web]" in result.stderr
 
 
 # --- help ---

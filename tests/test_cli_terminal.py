@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,10 +155,7 @@ def test_ctrl_c_at_a_question_and_while_watching_ends_without_a_traceback(termin
 # --- pipes ---
 
 
-@pytest.mark.parametrize(
-    "words",
-    ["list -n 1000 -f user_prompt", "export - -f user_prompt", "list -n 1000 --json", "watch --since 1h --json"],
-)
+@pytest.mark.parametrize("words", ["list -n 1000", "export -", "watch --since 1h --json"])
 def test_a_pipe_that_closes_is_a_clean_end(
     environment: dict[str, str], store: SessionStore, schema: str, words: str
 ) -> None:
@@ -186,6 +184,20 @@ def test_in_a_pipe_nothing_is_coloured_and_sigint_is_exit_code_130(
     assert [json.loads(line)["thread_id"] for line in told] == ["t-0", "t-1", "t-2"]
     assert "\x1b" not in "".join(told)
     assert (child.returncode, rest, errors) == (130, "", "")
+
+
+def test_serve_says_where_and_ends_with_ctrl_c(environment: dict[str, str], rows: SessionStore, schema: str) -> None:
+    pytest.importorskip("fastapi")
+    words = [COMMAND, "serve", "--port", "0", "--json", "--schema", schema]
+    child = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    url = json.loads(child.stdout.readline())["url"]
+    with urllib.request.urlopen(f"{url}/api/sessions?topic=arrays") as answer:
+        assert json.load(answer)["count"] == 3
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=30)
+    assert child.returncode in (0, 130)
+    assert "Traceback" not in errors
 
 
 def test_a_record_of_the_folder_that_one_is_in(environment: dict[str, str], tmp_path: Path, schema: str) -> None:

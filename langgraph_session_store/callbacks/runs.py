@@ -18,7 +18,7 @@ from ..redact import redact_keys, redact_text
 from ..row import Row, Slot, Value, own
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from ..columns import Status
@@ -88,15 +88,19 @@ def start_row(run: Run, fields: Fields, tick: Tick, trace_id: str | None) -> Row
     """Return the row of a run that starts: running, with what an earlier run of the thread left cleared."""
     run.rejected = fields.rejected
     # A row that an outage delays is as old as its run. Others' rows have the column's own default.
-    created = [(_CREATED, to_iso(run.begun))]
-    return _row(run, fields, tick, Ending("running", run.begun, trace_id=trace_id), fields.rejected, more=created)
+    created = _CREATED, to_iso(run.begun)
+    return _row(
+        run, fields, tick, Ending("running", run.begun, trace_id=trace_id), rejected=fields.rejected, also=created
+    )
 
 
 def end_row(run: Run, fields: Fields, tick: Tick, ending: Ending) -> Row:
     """Return the row of a run that ended. A pause has no finish."""
-    carried = {slot.name for slot in fields.shape}
-    rejected = {name: why for name, why in run.rejected.items() if name not in carried} | fields.rejected
-    return _row(run, fields, tick, ending, rejected)
+    rejected = fields.rejected
+    if run.rejected:
+        carried = {slot.name for slot in fields.shape}
+        rejected = {name: why for name, why in run.rejected.items() if name not in carried} | rejected
+    return _row(run, fields, tick, ending, rejected=rejected, also=(_CHECKPOINT, ending.checkpoint_id))
 
 
 def _row(
@@ -104,28 +108,30 @@ def _row(
     fields: Fields,
     tick: Tick,
     ending: Ending,
-    rejected: Mapping[str, dict[str, object]],
     *,
-    more: Iterable[tuple[Slot, Value]] = (),
+    rejected: Mapping[str, dict[str, object]],
+    also: tuple[Slot, Value],
 ) -> Row:
     finished = None if ending.finished is None or ending.status == "interrupted" else to_iso(ending.finished)
-    known: list[tuple[Slot, Value]] = [
-        (_STATUS, ending.status),
-        (_TRACE, ending.trace_id),
-        (_GRAPH, run.graph_name),
-        (_STARTED, to_iso(ending.started)),
-        (_FINISHED, finished),
-        (_ERROR, ending.error),
-        (_METADATA, run.metadata),
-        (_REJECTED, to_json(rejected) if rejected else None),
-        *more,
+    slots = [*_ALWAYS, also[0]]
+    values: list[Value] = [
+        ending.status,
+        ending.trace_id,
+        run.graph_name,
+        to_iso(ending.started),
+        finished,
+        ending.error,
+        run.metadata,
+        to_json(rejected) if rejected else None,
+        also[1],
     ]
+    # What is not known now erases nothing that was known before.
     if run.mlflow_run_id is not None:
-        known.append((_RUN_ID, run.mlflow_run_id))
+        slots.append(_RUN_ID)
+        values.append(run.mlflow_run_id)
     if run.user_id is not None:
-        known.append((_USER_ID, run.user_id))
-    if ending.status != "running":
-        known.append((_CHECKPOINT, ending.checkpoint_id))
+        slots.append(_USER_ID)
+        values.append(run.user_id)
     recorded_at, monotonic, anchored = tick
     return Row(
         thread_id=run.thread_id,
@@ -133,20 +139,18 @@ def _row(
         begun_at=run.begun,
         monotonic=monotonic,
         anchored=anchored,
-        shape=(*(slot for slot, _ in known), *fields.shape),
-        values=(*(value for _, value in known), *fields.values),
+        shape=(*slots, *fields.shape),
+        values=(*values, *fields.values),
     )
 
 
+_ALWAYS: Final = tuple(
+    map(
+        own,
+        ("workflow_status", "trace_id", "graph_name", "started_at", "finished_at", "error", "metadata", "rejected"),
+    )
+)
 _CREATED: Final = own("created_at", "default")
-_STATUS: Final = own("workflow_status")
-_TRACE: Final = own("trace_id")
-_GRAPH: Final = own("graph_name")
-_STARTED: Final = own("started_at")
-_FINISHED: Final = own("finished_at")
-_ERROR: Final = own("error")
-_METADATA: Final = own("metadata")
-_REJECTED: Final = own("rejected")
 _RUN_ID: Final = own("run_id")
 _USER_ID: Final = own("user_id")
 _CHECKPOINT: Final = own("checkpoint_id")

@@ -237,7 +237,9 @@ def _rights(connection: Connection, table: Table) -> Iterator[Finding]:
         yield Finding(
             "rights",
             "warning" if reads_only else "problem",
-            f"{role} reads, and may not record: no right to {lacking}" if reads_only else f"{role} has no right to {lacking}",
+            f"{role} reads, and may not record: no right to {lacking}"
+            if reads_only
+            else f"{role} has no right to {lacking}",
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON {names} TO {role}",
         )
     elif owner:

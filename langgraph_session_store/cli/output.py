@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import select
+import signal
+import socket
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,9 +143,23 @@ class Output:
         if not (sys.stdin.isatty() and self.aside.is_terminal):
             exits.fail(f"{verb} asks before it goes on, and there is no terminal to ask on: add --yes", exits.USAGE)
         self.aside.print(Text.assemble((question, "bold"), " [y/N] "), end="", soft_wrap=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        if _answer().strip().lower() not in ("y", "yes"):
             self.note("Nothing was changed.")
             raise typer.Exit(exits.MISSING)
+
+
+def _answer() -> str:
+    """Read a line of the terminal. Ctrl-C ends the wait also where it comes just before, or to one of the store's threads."""
+    woken, waker = socket.socketpair()
+    waker.setblocking(False)
+    before = signal.set_wakeup_fd(waker.fileno())
+    try:
+        select.select([sys.stdin, woken], [], [])
+        return sys.stdin.readline()
+    finally:
+        signal.set_wakeup_fd(before)
+        woken.close()
+        waker.close()
 
 
 # --- values ---
@@ -157,7 +174,7 @@ def plain(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     text = to_json(value, _LARGEST) if isinstance(value, (dict, list)) else str(value)
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
 
 
 def shown(name: str, value: object) -> Text:  # noqa: PLR0911 - one for each type

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .output import Output
 
 _LONG: Final = 200  # characters of a text that gets lines of its own
+_LARGE: Final = 100_000  # characters of one value
 _LINES: Final = 200  # of one value
 _TIMES: Final = ("created_at", "updated_at", "started_at", "finished_at")
 _THEME: Final = "ansi_dark"
@@ -155,13 +156,13 @@ def _block(out: Output, name: str, value: object) -> None:
         lexer, text = "json", json.dumps(value, ensure_ascii=False, indent=2, default=str)
     else:
         lexer, text = _lexer(name), str(value)
-    lines = printable(text.replace("\r\n", "\n")).rstrip("\n").split("\n")
-    cut = len(lines) - _LINES
+    lines = printable(text[:_LARGE].replace("\r\n", "\n")).rstrip("\n").split("\n")
+    cut = text.rstrip("\n").count("\n") + 1 - min(len(lines), _LINES)
     body = "\n".join(lines[:_LINES])
     drawn = Syntax(body, lexer, theme=_THEME, background_color="default", word_wrap=True) if lexer else Text(body)
     out.console.print(Padding(drawn, (0, 0, 0, len(_INDENT))))
-    if cut > 0:
-        out.say((f"{_INDENT}... {plural(cut, 'more line')}: -f {name} in a pipe has them all", "dim"))
+    if cut > 0 or len(text) > _LARGE:
+        out.say((f"{_INDENT}... there is more: -f {name} in a pipe has it all", "dim"))
 
 
 def _lexer(name: str) -> str:

@@ -60,7 +60,6 @@ def create_app(
         title=f"Sessions: {reads.record.__name__}",
         description=_ABOUT,
         version=_version(),
-        root_path=root_path,
         docs_url=None,  # their pages come from elsewhere; the document is at /openapi.json
         redoc_url=None,
         redirect_slashes=False,
@@ -70,7 +69,7 @@ def create_app(
     app.include_router(ops_router(Readiness(reads), Meter(reads, numbers, hub)))
     app.include_router(page_router(reads, numbers, mlflow_uri or _mlflow()), include_in_schema=False)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=_SQUEEZED)
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Guard, settings=settings, root_path=root_path)
     app.state.hub = hub
     if settings.guarded:
         _declare_tokens(app)

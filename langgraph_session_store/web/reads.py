@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POOL: Final = 10
+PATIENCE: Final = 2.0
+"""Seconds that a request waits for a connection before it is told that there is none."""
 EXPORTS: Final = 3
 """Exports at once: each holds a connection until its client has read it all."""
 _CHUNK: Final = 500
@@ -78,6 +80,11 @@ class ReadStore(AsyncSessionStore):
             while rows := await cursor.fetchmany(_CHUNK):
                 for item in query.read(rows, len(rows)):
                     yield item
+
+    async def _new_pool(self) -> Any:
+        pool = await super()._new_pool()
+        pool.timeout = PATIENCE
+        return pool
 
     @asynccontextmanager
     async def _reading(self) -> AsyncGenerator[AsyncConnection, None]:

@@ -129,7 +129,7 @@ def listing_model(record: type[SessionRecord], table: Table) -> type[BaseModel]:
 
 def _python_type(column: TableColumn, field: RecordField | None) -> Any:
     if field is not None and column.sql_type == "jsonb" and not field.redact:
-        return Annotated[field.info.annotation, Field(title=column.name)]
+        return field.info.annotation
     base = column.sql_type.partition("(")[0]
     if base == "varchar" and column.sql_type != base:
         return Annotated[str, Field(max_length=int(column.sql_type.partition("(")[2].rstrip(")")))]

@@ -70,8 +70,9 @@ class Buckets:
 class Guard:
     """Middleware that lets through what *settings* allow, and logs each request without its query and headers."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, root_path: str = "") -> None:
         self._app = app
+        self._root_path = root_path.rstrip("/")
         self._settings = settings
         limits = settings.limits
         self._requests = Buckets(limits.requests, 2 * limits.requests)
@@ -85,6 +86,8 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
+        if self._root_path and not scope.get("root_path"):
+            scope = {**scope, "root_path": self._root_path}
         answer = _Answer(send, private=not _is_public(_path(scope)))
         began = time.perf_counter()
         try:

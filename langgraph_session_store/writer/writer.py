@@ -93,6 +93,8 @@ class Writer:
             self._intake.accept(row)
             if not self._work.is_set():
                 self._work.set()
+            if self._stop.is_set():  # `close` came in between, and may have looked before there was anything to see
+                self.start()
         except Exception as error:
             self.fault("an event could not be accepted", error)
 
@@ -181,7 +183,7 @@ class Writer:
         deadline = time.monotonic() + timeout
         thread = self._thread
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
-            before = self._settled
+            before, marks = self._settled, self._intake.marks()
             while not self._wait(min(stalled or timeout, deadline - time.monotonic()), patient=True):
                 settled = self._settled
                 if settled == before or time.monotonic() >= deadline:
@@ -191,6 +193,8 @@ class Writer:
             self._hurry.set()
             self._work.set()
             thread.join(0.1 if self.pending else max(0.1, deadline - time.monotonic()))
+            if self._intake.marks() != marks:
+                self.start()  # for who submitted something meanwhile
         return not self.pending
 
     @property

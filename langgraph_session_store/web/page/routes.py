@@ -106,7 +106,8 @@ def _add_lists(router: APIRouter, reads: ReadStore, numbers: Numbers, env: Envir
     @router.get("/fragments/counters")
     async def counters(request: Request) -> Response:
         asked = ask(request)
-        counts = await numbers.counts(asked.filters, asked.any_of)
+        others = {name: value for name, value in asked.filters.items() if name != "workflow_status"}  # each can be chosen
+        counts = await numbers.counts(others, asked.any_of)
         return html("counters.html", counters=view.counters(counts, request.query_params.multi_items()), counts=counts)
 
     @router.get("/fragments/charts")

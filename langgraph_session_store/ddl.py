@@ -26,6 +26,9 @@ _CONSTRAINTS: Final = {
 _KEYSETS: Final = {"created_at": "(created_at DESC, id DESC)", "updated_at": "(updated_at, id)"}
 _COMPOSITES: Final = {("topic", "difficulty", "tests_passed"): "created_at DESC, id DESC"}
 
+COVERED: Final = ("topic", "difficulty", "workflow_status", "tests_passed", "code_attempts", "problem_attempts")
+"""What the numbers of a whole table are made of, in an index: a tenth of the table's time, and of a tenth of its size."""
+
 _PROBLEM_SUMMARY: Final = {
     "id": "id",
     "thread_id": "thread_id",

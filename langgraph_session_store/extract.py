@@ -78,7 +78,7 @@ def extract(
         raw: object = _MISSING
         slot = plan.set
         try:
-            raw, channel = _find(plan.field.sources, state)
+            raw, channel = _find(plan.field.sources, state, start=start)
             if raw is _MISSING:
                 slot = plan.default
                 value = _default(plan)
@@ -144,8 +144,11 @@ def _template(record: type[SessionRecord]) -> SessionRecord:
 # --- finding ---
 
 
-def _find(sources: tuple[Source, ...], state: object) -> tuple[object, str | int | None]:
-    """Return the value of the first source that has one, and its channel; None for a callable's."""
+def _find(sources: tuple[Source, ...], state: object, *, start: bool) -> tuple[object, str | int | None]:
+    """Return the value of the first source that has one, and its channel; None for a callable's.
+
+    A callable is written for whole states: it is not asked where there is none, and what it raises at the *start* says nothing.
+    """
     found: object = _MISSING
     channel: str | int | None = None
     for source in sources:
@@ -155,10 +158,16 @@ def _find(sources: tuple[Source, ...], state: object) -> tuple[object, str | int
                 value = _step(value, segment)
                 if value is _MISSING:
                     break
+        elif state is None:
+            continue
         else:
             try:
                 value = source(state)
             except (LookupError, AttributeError):
+                continue
+            except Exception:
+                if not start:
+                    raise
                 continue
         if value is _MISSING:
             continue

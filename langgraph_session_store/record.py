@@ -161,7 +161,7 @@ class SessionRecord(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, *, table: str | None = None, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls.__session_table__ = check_table(_snake_case(cls.__name__) if table is None else table)
+        cls.__session_table__ = check_table(_snake_case(cls.__name__.partition("[")[0]) if table is None else table)
         cls.__session_fields__ = tuple(_resolve(cls))
 
     def workflow_status(self) -> str | None:

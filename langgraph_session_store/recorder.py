@@ -116,10 +116,10 @@ class SessionRecorder(InlineHandler):
         """
         given: dict[str, Any] = {**(config or {})}
         if not self.disabled:
-            metadata = {**given.get("metadata", {})}
+            metadata = {**(given.get("metadata") or {})}
             if run_id := mlflow_run.resolve(metadata, self._run_id):
                 metadata[mlflow_run.RUN_ID_KEY] = run_id
-            if (thread_id := given.get("configurable", {}).get("thread_id")) is not None:
+            if (thread_id := (given.get("configurable") or {}).get("thread_id")) is not None:
                 metadata.setdefault("thread_id", thread_id)
             given["metadata"] = metadata
         return given  # type: ignore[return-value]  # the same keys as the RunnableConfig that came in

@@ -24,7 +24,7 @@ class Proxy:
 
     def __init__(self, dsn: str) -> None:
         self._target = conninfo_to_dict(dsn)
-        self._mode: Mode = "open"
+        self.mode: Mode = "open"
         self.delay = 0.0
         self.connections = 0
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
@@ -79,7 +79,7 @@ class Proxy:
         self._call(self._halve())
 
     def _set(self, mode: Mode) -> None:
-        self._mode = mode
+        self.mode = mode
         self._call(self._shut() if mode == "refused" else self._listen())
 
     def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -130,7 +130,7 @@ class Proxy:
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(1 << 16):
-                if self._mode == "black hole" or writer.transport.is_closing():
+                if self.mode == "black hole" or writer.transport.is_closing():
                     continue
                 if self.delay:
                     await asyncio.sleep(self.delay)

@@ -160,7 +160,7 @@ def _begin(proxy: Proxy, dsn: str, fault: str) -> None:
 def test_an_event_while_the_writer_is_closing_opens_it_again(
     proxy: Proxy, dsn: str, schema: str, tmp_path: Path
 ) -> None:
-    rounds = size(30, 300)
+    rounds = size(20, 300)
     with recorder(proxy.dsn, schema, tmp_path) as subject:
         runnable = subject.attach(graph())
         for number in range(rounds):
@@ -172,8 +172,8 @@ def test_an_event_while_the_writer_is_closing_opens_it_again(
             closing.join()
             until(lambda: subject.stats().pending == 0, 20, 0.01)  # nobody asks for it
             assert balanced(subject)
-    expected = {Content(slot, number) for slot in ("early", "late") for number in range(rounds)}
-    until(lambda: contents(dsn, schema) >= expected)
+        expected = {Content(slot, number) for slot in ("early", "late") for number in range(rounds)}
+        until(lambda: contents(dsn, schema) >= expected)
 
 
 def test_poison_among_good_runs(dsn: str, schema: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from langchain_core.callbacks.base import BaseCallbackHandler, BaseCallbackManager
 from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent
 
-from .tracker import Tracker, wait_wanted
+from .tracker import Tracker
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -48,7 +48,6 @@ class InlineHandler(GraphCallbackHandler):
     ) -> None:
         """Take a start. Whether a coroutine called says where the ends of this run may wait."""
         in_coroutine = bool(sys._getframe(1).f_code.co_flags & inspect.CO_COROUTINE)  # noqa: SLF001 - nothing else knows
-        wait_wanted.set(False)
         self._tracker.guarded(
             self._tracker.started,
             self._graph,
@@ -74,9 +73,8 @@ class InlineHandler(GraphCallbackHandler):
 
 
 class WaitingHandler(BaseCallbackHandler):
-    """Does in the executor what an end on a loop has to wait for; otherwise ignored, which spares the hop."""
+    """Does in the executor what an end on a loop has to wait for; otherwise ignored."""
 
-    run_inline = False
     raise_error = False
     ignore_llm = ignore_chat_model = ignore_agent = ignore_retriever = ignore_retry = ignore_custom_event = True
 
@@ -84,9 +82,14 @@ class WaitingHandler(BaseCallbackHandler):
         self._tracker = tracker
 
     @property
+    def run_inline(self) -> bool:  # type: ignore[override]  # LangChain's is a plain attribute, and only read
+        """Whether nothing waits: ignored inline it costs no task, whose cancellation would leave a start without an end."""
+        return not self._tracker.waits()
+
+    @property
     def ignore_chain(self) -> bool:
-        """Whether nothing waits. Read in a task that copied the context in which the inline handler has just run."""
-        return not wait_wanted.get()
+        """Whether nothing waits. Read after the inline handler, in its context or in a task that copied it."""
+        return not self._tracker.waits()
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002 - LangChain's signature
         """Finish the end of a run."""

@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
 from langgraph.errors import GraphBubbleUp, GraphDrained, GraphInterrupt, ParentCommand
+from pydantic_core import from_json
 
 from ..clock import to_iso
 from ..encode import clean_text, thread_key, to_json
@@ -81,7 +81,7 @@ def describe(metadata: Mapping[str, Any], tags: Sequence[str] | None) -> str | N
     if own_tags := [tag for tag in tags or () if not str(tag).startswith(_INTERNAL)]:
         kept["tags"] = own_tags
     # Secrets may stand inside of objects: only their JSON shows all keys.
-    return to_json(redact_keys(orjson.loads(to_json(kept)))) if kept else None
+    return to_json(redact_keys(from_json(to_json(kept)))) if kept else None
 
 
 def start_row(run: Run, fields: Fields, tick: Tick, trace_id: str | None) -> Row:

@@ -10,18 +10,19 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+from uuid import UUID
 
 from langgraph.types import Command
 
 from .. import mlflow_run
+from ..encode import clean_text
 from ..extract import Fields, extract
 from .graphs import containers
 from .runs import Ending, Run, describe, end_row, error_text, start_row, status_of, thread_of
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from langgraph.callbacks import GraphInterruptEvent
 
     from ..clock import Clock
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
     from .graphs import RecordedGraph
 
 KEPT: Final = 1_000
-"""Runs whose end was a stop and may still turn out to be a completion, and ends left for a waiting handler."""
+"""Runs whose end was a stop and may still turn out to be a completion."""
+WAITING: Final = 100_000
+"""Ends left for a waiting handler: as many as may end at once. Where the recorder alone is listed, nobody takes them."""
 
-wait_wanted: ContextVar[bool] = ContextVar("langgraph_session_store_wait", default=False)
-"""Set by the inline handler where an end waits; read in tasks that copied its context."""
+_ending: ContextVar[UUID | None] = ContextVar("langgraph_session_store_ending", default=None)
+"""The run whose end waits, in the context of its handlers and in tasks that copied it."""
 
 
 class Tracker:
@@ -68,7 +71,11 @@ class Tracker:
         self._runs: dict[UUID, Run] = {}
         self._newest: dict[str, Run] = {}
         self._stopped: dict[UUID, Run] = {}
-        self._waiting: dict[UUID, Callable[[], None]] = {}
+        self._waiting: dict[UUID | None, Callable[[], object]] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the tracker itself: a deep copy of an attached graph is attached to the same recorder."""
+        return self
 
     def started(
         self,
@@ -113,10 +120,9 @@ class Tracker:
             if known is not None:
                 known.graph = known.graph or run.graph
                 return False
-            earlier = self._newest.get(run.thread_id)
-            if earlier is not None:
-                if nested:
-                    return False
+            if nested and any(other.thread_id == run.thread_id for other in self._runs.values()):
+                return False
+            if earlier := self._newest.get(run.thread_id):
                 # A stream that nobody closed ends here; when it is collected later, its GeneratorExit is no news.
                 earlier.superseded = True
             self._runs[run.id] = self._newest[run.thread_id] = run
@@ -160,7 +166,7 @@ class Tracker:
             if self._newest.get(run.thread_id) is run:
                 del self._newest[run.thread_id]
             if keep:
-                _keep(self._stopped, run_id, run)
+                _keep(self._stopped, run_id, run, KEPT)
             return run
 
     def _ending(
@@ -178,8 +184,10 @@ class Tracker:
         ask = ask and not run.superseded and run.graph is not None and run.graph.has_checkpointer
         if run.in_coroutine and (ask or self._settle):
             self._emit(end_row(run, fields, self._clock.tick(), ending))
-            _keep(self._waiting, run.id, lambda: self._complete(run, fields, ending, outputs, ask=ask))
-            wait_wanted.set(True)
+            # Without a checkpointer to ask nothing of the run is kept.
+            rest = partial(self._complete, run, fields, ending, outputs, ask=True) if ask else self._settle
+            _keep(self._waiting, run.id, rest, WAITING)
+            _ending.set(run.id)
             return
         if not ask:
             self._emit(end_row(run, fields, self._clock.tick(), ending))
@@ -191,7 +199,8 @@ class Tracker:
                 fields, ending = self._asked(run, fields, ending, outputs)
             except Exception as error:
                 self._report("the graph's checkpointer could not be asked for the last state", error)
-            self._emit(end_row(run, fields, self._clock.tick(), ending))
+            finally:  # also when Ctrl-C ends the wait
+                self._emit(end_row(run, fields, self._clock.tick(), ending))
         if self._settle:
             self._settle()
 
@@ -209,6 +218,10 @@ class Tracker:
             status = _completed(fields)
             ending = replace(ending, error=None)
         return fields, replace(ending, status=status, checkpoint_id=seen.checkpoint_id)
+
+    def waits(self) -> bool:
+        """Return whether the run that ends in this context left something to the executor."""
+        return _ending.get() in self._waiting
 
     def wait(self, run_id: UUID) -> None:
         """Do what the end of a run on a loop left to the executor; nothing where there is nothing left."""
@@ -228,11 +241,11 @@ def _completed(fields: Fields) -> Status:
     return cast("Status", fields.status or "completed")
 
 
-def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
+def _keep(kept: dict[Any, Any], key: Any, value: Any, most: int) -> None:
     kept[key] = value
-    while len(kept) > KEPT:
+    while len(kept) > most:
         kept.pop(next(iter(kept)), None)
 
 
 def _short(value: Any) -> str | None:
-    return None if value is None else str(value)[:255]
+    return None if value is None else clean_text(str(value))[:255]

@@ -100,6 +100,11 @@ class Journal:
         if segment.sealed and self._at >= segment.size:
             self._retire(segment)
 
+    def rewind(self) -> None:
+        """Take what was read and not acknowledged as not read: another read returns it again."""
+        if self._segments:
+            self._segments[0].read = self._segments[0].acknowledged
+
     def snapshot(self) -> Counts:
         """Return the counters as of one moment."""
         with self._lock:

@@ -29,6 +29,9 @@ class Source(Protocol):
     def acknowledge(self, open_runs: Sequence[bytes]) -> None:
         """Settle what was read, and remember *open_runs* for whoever comes after this process."""
 
+    def rewind(self) -> None:
+        """Take what was read and not acknowledged as not read."""
+
     def snapshot(self) -> Counts:
         """Return the counters as of one moment."""
         ...

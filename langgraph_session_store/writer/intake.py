@@ -69,6 +69,10 @@ class MemoryQueue:
         with self._lock:
             return replace(self.counts)
 
+    def rewind(self) -> None:
+        """Take what was read and not acknowledged as not read."""
+        self._reading = 0
+
     def acknowledge(self, open_runs: Sequence[bytes]) -> None:  # noqa: ARG002 - there is nobody who could adopt it
         """Settle what was read."""
         with self._lock:

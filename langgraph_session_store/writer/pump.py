@@ -122,7 +122,9 @@ class Pump:
     def stop(self) -> None:
         """Put down what is in hand, leave the orphan to others and disconnect; `turn` may be called again."""
         with self.progress:
-            self._hand = None
+            if self._hand is not None:
+                self._hand.feed.source.rewind()
+                self._hand = None
             if self._orphan is not None:
                 self._orphan.release()
                 self._drop_orphan()
@@ -137,6 +139,7 @@ class Pump:
 
     def forget(self, counts: Counts) -> None:
         """Count a source that was let go as if what is left in it had never come: whoever adopts it counts that."""
+        self._next_survey = 0.0  # which this process may be
         self._past = _sum([self._past, replace(counts, appended=counts.settled)])
 
     def adopt(self) -> None:

@@ -225,13 +225,10 @@ class Writer:
         """Let go of all; return whether this thread ends, which it does not if something was submitted meanwhile."""
         self._pump.stop()
         with self._life:
-            self._intake.let_go()
             if self._stop.is_set():
+                self._intake.let_go()
                 self._over = True
-                return True
-            if (left := self._intake.renew()) is not None:
-                self._pump.forget(left)
-            return False
+            return self._over
 
     def _forked(self) -> None:
         self._pump.inherited()

@@ -1,0 +1,249 @@
+"""The stream of changes: at least once, in order of ids, whatever happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psycopg
+import pytest
+from web_serving import served
+
+from langgraph_session_store.store import SessionStore
+from langgraph_session_store.web import live
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Listener:
+    """Reads events in a thread, as a client would."""
+
+    def __init__(self, client: httpx.Client, last: str | None = None) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.lines: list[str] = []
+        self.ended = threading.Event()
+        self.last = last
+        self._news = threading.Condition()
+        self._headers = {"Last-Event-ID": last} if last else {}
+        self._client = client
+        self._open = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        assert self._open.wait(20)
+
+    def _run(self) -> None:
+        try:
+            with self._client.stream("GET", "/api/sessions/events", headers=self._headers, timeout=60) as answer:
+                assert answer.headers["content-type"].startswith("text/event-stream")
+                self._answer = answer
+                for line in answer.iter_lines():
+                    self._take(line)
+        except httpx.HTTPError:
+            pass
+        finally:
+            self.ended.set()
+            self._open.set()
+
+    def _take(self, line: str) -> None:
+        with self._news:
+            self.lines.append(line)
+            if line.startswith("id: "):
+                assert self.last is None or int(line[4:]) > int(self.last) or not self.events, "ids must grow"
+                self.last = line[4:]
+                self._open.set()
+            if line.startswith("data: "):
+                self.events.append(json.loads(line[6:]))
+            self._news.notify_all()
+
+    def wait(self, *threads: str) -> None:
+        """Wait until each of *threads* was told."""
+        with self._news:
+            told = self._news.wait_for(lambda: set(threads) <= {event["thread_id"] for event in self.events}, 20)
+        assert told, f"only {[event['thread_id'] for event in self.events]}"
+
+    def stop(self) -> None:
+        self._client.close()
+
+
+@pytest.fixture
+def url(store: SessionStore) -> Iterator[str]:
+    with served(store) as client:
+        yield str(client.base_url)
+
+
+@contextmanager
+def listening(url: str, last: str | None = None) -> Iterator[Listener]:
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        yield Listener(client, last)
+
+
+def test_changes_are_told_as_they_happen(store: SessionStore, url: str) -> None:
+    store.save("before", {"code": "1"})
+    with listening(url) as listener:
+        store.save("new", {"code": "1"})
+        listener.wait("new")
+        store.save("new", {"code": "2"}, workflow_status="completed")
+        store.save("last", {"code": "1"})
+        listener.wait("last")
+        events = [event for event in listener.events if event["thread_id"] == "new"]
+    assert [event["workflow_status"] for event in events] == ["running", "completed"]
+    assert events[0]["version"] < events[1]["version"]
+    assert set(events[0]) == {"thread_id", "workflow_status", "updated_at", "version"}
+    assert "before" not in {event["thread_id"] for event in listener.events}
+
+
+def test_who_resumes_misses_nothing(store: SessionStore, url: str) -> None:
+    with listening(url) as listener:
+        store.save("seen", {"code": "1"})
+        listener.wait("seen")
+        last = listener.last
+    store.save_many([{"thread_id": f"missed-{number}", "code": "1"} for number in range(1200)])
+    with listening(url, last) as listener:
+        store.save("after", {"code": "1"})
+        listener.wait("after", *(f"missed-{number}" for number in range(1200)))
+
+
+def test_who_resumes_at_another_server_misses_nothing(store: SessionStore) -> None:
+    with served(store) as client, listening(str(client.base_url)) as listener:
+        store.save("seen", {"code": "1"})
+        listener.wait("seen")
+        last = listener.last
+    store.save("missed", {"code": "1"})
+    with served(store) as client, listening(str(client.base_url), last) as listener:
+        listener.wait("missed")
+
+
+@pytest.mark.parametrize("last", ["x", "-1", "9" * 30, "99999999999999999", "1.5", ""])
+def test_an_id_that_is_none_starts_now(store: SessionStore, url: str, last: str) -> None:
+    with listening(url, last) as listener:
+        store.save("new", {"code": "1"})
+        listener.wait("new")
+
+
+def test_a_transaction_that_commits_late_is_told(store: SessionStore, url: str, dsn: str, schema: str) -> None:
+    store.save("late", {"code": "1"})
+    with psycopg.connect(dsn) as slow, listening(url) as listener:
+        slow.execute(f"UPDATE {schema}.session_states SET code = 'late' WHERE thread_id = 'late'")
+        store.save("quick", {"code": "1"})  # later, and committed first
+        listener.wait("quick")
+        time.sleep(2 * live.POLL)
+        slow.commit()
+        listener.wait("late")
+
+
+def test_streams_begun_at_once_share_one_reader(store: SessionStore, url: str) -> None:
+    clients = [httpx.Client(base_url=url, trust_env=False) for _ in range(20)]
+    listeners = [Listener(client) for client in clients]
+    assert "session_store_streams 20.0" in httpx.get(f"{url}/metrics").text
+    store.save("new", {"code": "1"})
+    for listener in listeners:
+        listener.wait("new")
+    readers = [task for task in threading.enumerate() if "events" in task.name]
+    assert len(readers) <= 1
+    for listener in listeners:
+        listener.stop()
+
+
+def test_a_client_that_does_not_read_is_dropped(store: SessionStore, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "WAITING", 50)
+    port = int(url.rsplit(":", 1)[1].rstrip("/"))
+    with socket.socket() as stuck, listening(url) as listener:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        stuck.connect(("127.0.0.1", port))
+        stuck.sendall(b"GET /api/sessions/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        stuck.recv(10)
+        name = "x" * 200
+        deadline = datetime.now(UTC) + timedelta(seconds=60)
+        while "session_store_streams_dropped_total 0.0" in httpx.get(f"{url}/metrics").text:
+            assert datetime.now(UTC) < deadline, "the stuck client was kept"
+            store.save_many([{"thread_id": f"{name}-{number}", "code": "1"} for number in range(45)])
+            listener.wait(f"{name}-44")
+            listener.events.clear()
+        store.save("others-go-on", {"code": "1"})
+        listener.wait("others-go-on")
+
+
+def test_silence_is_broken_by_a_heartbeat(store: SessionStore, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "HEARTBEAT", 0.2)
+    with listening(url) as listener:
+        deadline = datetime.now(UTC) + timedelta(seconds=10)
+        while not any(line.startswith(":") for line in listener.lines):
+            assert datetime.now(UTC) < deadline
+            time.sleep(0.05)
+
+
+def test_an_outage_ends_no_stream_and_loses_no_change(server: Any) -> None:
+    with SessionStore(server.dsn) as store, served(store) as client, listening(str(client.base_url)) as listener:
+        store.save("first", {"code": "1"})
+        listener.wait("first")
+        server.stop()
+        deadline = datetime.now(UTC) + timedelta(seconds=30)
+        while ": away" not in listener.lines:
+            assert datetime.now(UTC) < deadline
+            time.sleep(0.05)
+        server.start()
+        store.save("second", {"code": "1"})
+        listener.wait("second")
+        assert not listener.ended.is_set()
+
+
+def test_a_server_that_stops_ends_its_streams(dsn: str, schema: str) -> None:
+    program = f"""
+from langgraph_session_store.store import SessionStore
+from langgraph_session_store.web import serve
+serve(SessionStore({dsn!r}, schema={schema!r}), port=0, ready=lambda url: print(url, flush=True))
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = process.stdout.readline().strip()
+        with listening(url) as listener:
+            process.send_signal(signal.SIGTERM)
+            assert listener.ended.wait(10)
+        assert process.wait(10) == 0
+
+
+def test_uvicorn_alone_ends_the_streams_too(dsn: str, schema: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "langgraph_session_store.web:create_app", "--port", str(port)]
+    environ = {"DATABASE_URL": dsn, "PGOPTIONS": f"-c search_path={schema}", "PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if "running on" in line:
+                break
+        with listening(f"http://127.0.0.1:{port}") as listener:
+            process.send_signal(signal.SIGTERM)
+            assert listener.ended.wait(15)
+        process.stderr.read()
+        process.wait(15)
+
+
+async def test_the_reader_rests_when_nobody_listens(store: SessionStore) -> None:
+    from langgraph_session_store.web.reads import ReadStore
+
+    reads = ReadStore(store, 5)
+    hub = live.Hub(reads)
+    client = await hub.join(None)
+    task = hub._task
+    assert task is not None
+    hub.leave(client)
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert hub.clients == 0
+    again = await hub.join(None)
+    store.save("new", {"code": "1"})
+    await asyncio.wait_for(again.news.wait(), 10)
+    await hub.close()
+    await reads.close()

@@ -1,5 +1,7 @@
 """Each run of a LangGraph agent as one typed row in your own Postgres, tied to its MLflow run."""
 
+from typing import TYPE_CHECKING, Any
+
 from .attempts import attempts
 from .errors import (
     ConfigError,
@@ -24,11 +26,13 @@ from .functions import (
     save_session_state,
 )
 from .record import Column, SessionRecord
-from .recorder import SessionRecorder, attach
 from .records import MessagesSession, ProblemSession
 from .session import Analytics, Session, SessionPage, SessionVersion
 from .store import AsyncSessionStore, SessionStore
 from .writer import FlushReport, WriterStats
+
+if TYPE_CHECKING:
+    from .recorder import SessionRecorder, attach
 
 __version__ = "0.1.0"
 
@@ -68,8 +72,21 @@ __all__ = [
     "save_session_state",
 ]
 
+_RECORDING = ("SessionRecorder", "attach")  # they bring langgraph, a second of imports that readers can do without
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _RECORDING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import recorder
+
+    globals().update({each: getattr(recorder, each) for each in _RECORDING})
+    recorder.SessionRecorder.__module__ = __name__
+    return globals()[name]
+
+
 for _name in __all__:
     # Tracebacks and help() show the public path, not the room that a name lives in.
-    if isinstance(_public := globals()[_name], type):
+    if isinstance(_public := globals().get(_name), type):
         _public.__module__ = __name__
 del _name, _public

@@ -14,8 +14,9 @@ HERE = Path(__file__).parent
 
 
 def test_all_is_sorted_and_is_what_can_be_seen() -> None:
+    assert lgss.attach  # which is loaded when it is asked for
     modules = {name for name, value in vars(lgss).items() if inspect.ismodule(value)}
-    visible = {name for name in vars(lgss) if not name.startswith("_")} - modules
+    visible = {name for name in vars(lgss) if not name.startswith("_")} - modules - {"Any", "TYPE_CHECKING"}
     assert sorted(visible) == lgss.__all__
 
 
@@ -48,6 +49,12 @@ def test_everything_public_is_documented() -> None:
             for method, value in vars(thing).items():
                 if not method.startswith("_") and inspect.isfunction(value):
                     assert inspect.getdoc(value), f"{name}.{method}"
+
+
+def test_readers_do_not_wait_for_langgraph() -> None:
+    program = "import sys, langgraph_session_store as s; s.SessionStore; print('langgraph' in sys.modules); s.attach"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_types_as_users_see_them() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 from langgraph.types import Command
@@ -72,10 +72,6 @@ class Tracker:
         self._newest: dict[str, Run] = {}
         self._stopped: dict[UUID, Run] = {}
         self._waiting: dict[UUID | None, Callable[[], object]] = {}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return the tracker itself: a deep copy of an attached graph is attached to the same recorder."""
-        return self
 
     def started(
         self,

@@ -101,6 +101,7 @@ class BaseStore:
         self._pool_size = pool_size
         self._backlogs: list[Backlog] = []
         self._ready = False
+        self._spread = False
         self._lock = threading.RLock()
         self._busy = f"all {pool_size} connections of this store are busy: raise pool_size="
         self._where = f"{self.table.full.as_string(None)} on {self.target.describe()}"
@@ -145,6 +146,7 @@ class BaseStore:
         report = schema.Report()
         if self._setup or distributed is not None:
             report = yield from schema.install(self.table, distributed=bool(distributed))
+        self._spread = yield schema.spreads()
         before = monotonic()
         now = yield writes.clock()
         self.clock.anchor(now, (before + monotonic()) // 2)
@@ -230,7 +232,8 @@ class BaseStore:
     ) -> Query[Analytics]:
         words = queries.vocabulary(self.table)
         columns = () if group_by is None else words.columns(group_by)
-        return analytics(self.table, words.where(filters, any_of), group_by=columns, bucket=bucket)
+        condition = words.where(filters, any_of)
+        return analytics(self.table, condition, group_by=columns, bucket=bucket, spread=self._spread)
 
     def _erasing(self, which: str | Condition) -> Steps[writes.Erased]:
         now, *_ = self.clock.tick()

@@ -43,7 +43,8 @@ class _Plan:
     table: Table
     group_by: tuple[TableColumn, ...]
     bucket: str | None
-    restricts: bool
+    whole: bool
+    """Whether nothing but the numbers of the whole table is wanted, which indexes hold."""
 
     @property
     def names(self) -> list[str]:
@@ -82,25 +83,28 @@ class _Plan:
         present = {column.name for column in self.table.columns}
         return [column for column in COVERED if column not in self.names] if present.issuperset(COVERED) else []
 
-    @property
-    def whole(self) -> bool:
-        """Whether all is wanted of the whole table alone, for which indexes suffice."""
-        return not (self.restricts or self.group_by or self.bucket)
-
 
 def analytics(
-    table: Table, condition: Condition, *, group_by: Sequence[TableColumn] = (), bucket: str | None = None
+    table: Table,
+    condition: Condition,
+    *,
+    group_by: Sequence[TableColumn] = (),
+    bucket: str | None = None,
+    spread: bool = False,
 ) -> Query[Analytics]:
-    """Read numbers about the sessions that meet *condition*, by *group_by* and per *bucket* of UTC; FilterError on another bucket."""
+    """Read numbers about the sessions that meet *condition*, by *group_by* and per *bucket* of UTC; FilterError on another bucket.
+
+    *spread* says that the table may be distributed, which needs a statement that asks less of it.
+    """
     if bucket is not None and bucket not in BUCKETS:
         raise FilterError(f"bucket: expected one of {', '.join(BUCKETS)}")
-    plan = _Plan(table, tuple(group_by), bucket, condition.restricts)
+    whole = not (condition.restricts or group_by or bucket or spread)
+    plan = _Plan(table, tuple(group_by), bucket, whole)
     if len(plan.names) > _MOST:
         raise FilterError(f"group_by: too many columns; at most {_MOST - len(plan.names) + len(plan.groups)} here")
     measures = list(_measures(plan))
     text = statement(
-        load("analytics"),
-        materialized=SQL("NOT MATERIALIZED" if plan.whole else "MATERIALIZED"),
+        load("analytics_whole" if plan.whole else "analytics"),
         table=table.full,
         condition=condition.sql,
         dimensions=_listed(_dimension(dimension, bucket) for dimension in plan.names),
@@ -209,7 +213,7 @@ def _fold(plan: _Plan, rows: Rows) -> Analytics:
         else:
             sets[part].append(cell)
     for part, cells in sets.items():
-        sets[part] = [replace(cell, percentiles=percentiles.get((part, cell.at(part)), (None, None))) for cell in cells]
+        sets[part] = [replace(cell, percentiles=percentiles.get((part, cell.at(part)))) for cell in cells]
     (total,) = sets[frozenset()]
     counts = {
         dimension: {cell.values[dimension]: cell.total for cell in sets.get(frozenset({dimension}), ())}
@@ -249,7 +253,7 @@ class _Cell:
 
     values: dict[str, Any]
     measures: Sequence[Any]
-    percentiles: Sequence[float | None] = (None, None)
+    percentiles: Sequence[float] | None = None
 
     @classmethod
     def read(cls, plan: _Plan, row: tuple[Any, ...]) -> _Cell:
@@ -271,8 +275,9 @@ class _Cell:
         return repr([_same(self.values[dimension]) for dimension in sorted(part)])
 
     def summary(self, plan: _Plan) -> dict[str, Any]:
-        total, finished, first, last, passed, *rest, _, _ = self.measures
-        p50, p95 = self.percentiles
+        total, finished, first, last, passed, *rest, p50, p95 = self.measures
+        if self.percentiles:
+            p50, p95 = self.percentiles
         triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
         numeric = {column.name: NumericSummary(*triple) for column, triple in zip(plan.numeric, triples, strict=True)}
         return {

@@ -37,7 +37,7 @@ TRAILING: Final = (
     TableColumn("graph_name", "varchar(255)"),
     TableColumn("started_at", "timestamptz"),
     TableColumn("finished_at", "timestamptz"),
-    TableColumn("duration_seconds", "double precision"),
+    TableColumn("duration_seconds", "double precision", index=True),
     TableColumn("error", "text"),
     TableColumn("checkpoint_id", "varchar(255)"),
     TableColumn("metadata", "jsonb"),

@@ -23,11 +23,17 @@ _CONSTRAINTS: Final = {
     "duration_seconds": "GENERATED ALWAYS AS (extract(epoch FROM finished_at - started_at)::double precision) STORED",
     "recorded_at": "NOT NULL DEFAULT clock_timestamp()",
 }
-_KEYSETS: Final = {"created_at": "(created_at DESC, id DESC)", "updated_at": "(updated_at, id)"}
-_COMPOSITES: Final = {("topic", "difficulty", "tests_passed"): "created_at DESC, id DESC"}
-
 COVERED: Final = ("topic", "difficulty", "workflow_status", "tests_passed", "code_attempts", "problem_attempts")
 """What the numbers of a whole table are made of, in an index: a tenth of the table's time, and of a tenth of its size."""
+_ORDERS: Final = {
+    "created_at": "(created_at DESC, id DESC)",
+    "updated_at": "(updated_at, id)",
+    "duration_seconds": "(duration_seconds DESC NULLS LAST)",
+}
+_COMPOSITES: Final = {
+    ("topic", "difficulty", "tests_passed"): ", created_at DESC, id DESC",
+    COVERED: "",
+}
 
 _PROBLEM_SUMMARY: Final = {
     "id": "id",
@@ -80,8 +86,8 @@ def indexes(table: Table) -> Iterator[tuple[str, str, Composable]]:
         if not column.index:
             continue
         index, quoted = short(f"idx_{table.name}_{column.name}"), name(column.name)
-        if column.name in _KEYSETS:
-            yield index, "btree", SQL(_KEYSETS[column.name])
+        if column.name in _ORDERS:
+            yield index, "btree", SQL(_ORDERS[column.name])
         elif column.index == "gin":
             yield index, "gin", SQL("({} jsonb_path_ops)").format(quoted)
         else:
@@ -90,7 +96,7 @@ def indexes(table: Table) -> Iterator[tuple[str, str, Composable]]:
     for columns, order in _COMPOSITES.items():
         if present.issuperset(columns):
             index = short(f"idx_{table.name}_{'_'.join(columns)}")
-            yield index, "btree", SQL("({}, {})").format(names(columns), SQL(order))
+            yield index, "btree", SQL("({}{})").format(names(columns), SQL(order))
 
 
 def trigram(table: Table, index: str, columns: Composable) -> Composable:

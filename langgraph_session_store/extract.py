@@ -145,36 +145,38 @@ def _template(record: type[SessionRecord]) -> SessionRecord:
 
 
 def _find(sources: tuple[Source, ...], state: object, *, start: bool) -> tuple[object, str | int | None]:
-    """Return the value of the first source that has one, and its channel; None for a callable's.
-
-    A callable is written for whole states: it is not asked where there is none, and what it raises at the *start* says nothing.
-    """
+    """Return the value of the first source that has one, and its channel; None for a callable's."""
     found: object = _MISSING
     channel: str | int | None = None
     for source in sources:
-        value: object = state
         if isinstance(source, tuple):
+            value = state
             for segment in source:
                 value = _step(value, segment)
                 if value is _MISSING:
                     break
-        elif state is None:
-            continue
         else:
-            try:
-                value = source(state)
-            except (LookupError, AttributeError):
-                continue
-            except Exception:
-                if not start:
-                    raise
-                continue
+            value = _call(source, state, start=start)
         if value is _MISSING:
             continue
         found, channel = value, source[0] if isinstance(source, tuple) else None
         if found is not None:
             break
     return found, channel
+
+
+def _call(source: Callable[[Any], Any], state: object, *, start: bool) -> object:
+    """Ask a callable, which is written for whole states: not where there is none, and what it raises at a *start* says nothing."""
+    if state is None:
+        return _MISSING
+    try:
+        return source(state)
+    except (LookupError, AttributeError):
+        return _MISSING
+    except Exception:
+        if start:
+            return _MISSING
+        raise
 
 
 def _step(value: Any, segment: str | int) -> Any:

@@ -21,7 +21,7 @@ from .records import MessagesSession, ProblemSession
 from .sink import PostgresSink
 from .spool import spool_home
 from .store import AsyncSessionStore, SessionStore
-from .writer import EXIT, Durability, FlushReport, Sink, Writer, WriterStats
+from .writer import Durability, FlushReport, Sink, Writer, WriterStats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -140,12 +140,12 @@ class SessionRecorder(InlineHandler):
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:  # noqa: ARG002 - the signature ASGI frameworks call
         """Close the recorder when an ASGI application shuts down: ``FastAPI(lifespan=recorder.lifespan)``.
 
-        Servers that are stopped by SIGTERM run no exit handlers, only this. It takes at most 5 seconds, and 1.5 in an outage.
+        Servers that are stopped by SIGTERM run no exit handlers, only this. It takes at most 5 seconds, and 1 in an outage.
         """
         try:
             yield
         finally:
-            await asyncio.to_thread(self._writer.close, 5.0, stalled=EXIT)
+            await asyncio.to_thread(self._writer.close, hasty=True)
 
     def __enter__(self) -> Self:
         return self

@@ -110,6 +110,11 @@ def describe(table: Table) -> Query[Table]:
     return Query(load("describe").as_bytes(None), params, read)
 
 
+def spreads() -> Query[bool]:
+    """Read whether tables of this database may be distributed."""
+    return Query(load("spreads").as_bytes(None), {}, single)
+
+
 def _inspect(table: Table) -> Query[Found]:
     params = {
         "schema": table.schema,

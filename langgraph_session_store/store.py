@@ -198,6 +198,7 @@ class SessionStore(Engine):
         **filters: object,
     ) -> Analytics:
         """Return numbers about the sessions that match, by *group_by* columns and per *bucket* (hour, day or week, in UTC)."""
+        self.ensure()
         return self._read(self._numbers(filters, any_of, group_by, bucket))
 
     def versions(self, thread_id: object) -> list[SessionVersion]:
@@ -385,6 +386,7 @@ class AsyncSessionStore(AsyncEngine):
         **filters: object,
     ) -> Analytics:
         """Return numbers about the sessions that match; see `SessionStore.analytics`."""
+        await self.ensure()
         return await self._read(self._numbers(filters, any_of, group_by, bucket))
 
     async def versions(self, thread_id: object) -> list[SessionVersion]:

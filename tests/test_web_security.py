@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from fastapi.routing import APIRoute
+from starlette.responses import Response
 from web_serving import served
 
 from langgraph_session_store import ConfigError
 from langgraph_session_store.web import create_app, serve
-from langgraph_session_store.web.security import Buckets
-from langgraph_session_store.web.settings import Settings, is_loopback
+from langgraph_session_store.web.security import Buckets, Guard
+from langgraph_session_store.web.settings import Limits, Settings, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +72,7 @@ def test_no_route_was_forgotten(guarded: httpx.Client, store: SessionStore) -> N
     for method, path in sorted(swept):
         if path in PUBLIC:
             continue
-        for headers in ({}, bearer("wrong"), bearer(""), {"Authorization": f"Basic {WRITE}"}, bearer(WRITE[:-1])):
+        for headers in ({}, bearer("wrong"), {"Authorization": f"Basic {WRITE}"}, bearer(WRITE[:-1])):
             answer = guarded.request(method, path, headers=headers)
             assert answer.status_code == 401, (method, path, answer.status_code)
             assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -141,16 +143,22 @@ def test_large_bodies_and_queries_are_refused(store: SessionStore) -> None:
         assert client.post("/api/sessions", content=b"x" * (3 << 20)).status_code == 413
         assert client.post("/api/sessions", content=iter([b"x" * (1 << 20)] * 3)).status_code in (405, 413)
         assert client.get("/api/sessions?topic=" + "x" * 20_000).status_code == 414
-        deep = "[" * 5000 + "]" * 5000
+        deep = "[" * 2000 + "]" * 2000
         assert client.get("/api/sessions", params={"any_of": deep}).status_code == 422
         assert client.get("/api/sessions", params={"metadata__has": deep}).status_code in (200, 422)
         assert client.get("/healthz").status_code == 200
 
 
-def test_guessing_is_slowed_down_and_does_not_lock_out(guarded: httpx.Client) -> None:
-    answers = [guarded.get("/api/sessions", headers=bearer(f"guess-{number}")).status_code for number in range(400)]
-    assert set(answers) == {401, 429}
-    assert guarded.get("/api/sessions", headers=bearer(READ)).status_code == 200
+async def test_guessing_is_slowed_down_and_does_not_lock_out() -> None:
+    async def app(scope: object, receive: object, send: object) -> None:
+        await Response("in")(scope, receive, send)
+
+    settings = replace(Settings.make(WRITE, environ={}), limits=Limits(failures=0.5))
+    transport = httpx.ASGITransport(Guard(app, settings))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answers = [(await client.get("/api", headers=bearer(f"guess-{number}"))).status_code for number in range(7)]
+        assert answers == [401] * 5 + [429] * 2
+        assert (await client.get("/api", headers=bearer(WRITE))).status_code == 200
 
 
 def test_buckets_fill_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import httpx
 import uvicorn
 
 from langgraph_session_store.web import create_app
+from langgraph_session_store.web.app import _Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 def running(app: FastAPI) -> Iterator[str]:
     """Serve *app* in a thread; yields its address."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=3))
+    config = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=3)
+    server = _Server(config, app, None, "") if hasattr(app.state, "hub") else uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()
     try:

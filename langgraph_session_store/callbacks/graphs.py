@@ -53,7 +53,9 @@ class RecordedGraph:
     def hides(self, outputs: Any, fields: Fields) -> bool:
         """Return whether the graph may know fields that its *outputs*, from which *fields* were taken, leave out."""
         if self._computed:
-            told = {slot.name: value for slot, value in zip(fields.shape, fields.values, strict=True) if slot.mode == "set"}
+            told = {
+                slot.name: value for slot, value in zip(fields.shape, fields.values, strict=True) if slot.mode == "set"
+            }
             if not told.keys() >= self._computed or all(told[name] is None for name in self._computed):
                 return True
         present = outputs.keys() if isinstance(outputs, Mapping) else ()

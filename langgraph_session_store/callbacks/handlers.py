@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Self
 from langchain_core.callbacks.base import BaseCallbackHandler, BaseCallbackManager
 from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent
 
-from .tracker import Tracker
-
 if TYPE_CHECKING:
     from uuid import UUID
 
     from .graphs import RecordedGraph
+    from .tracker import Tracker
 
 
 class InlineHandler(GraphCallbackHandler):

@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
-from uuid import UUID
 
 from langgraph.types import Command
 
@@ -23,6 +22,8 @@ from .graphs import containers
 from .runs import Ending, Run, describe, end_row, error_text, start_row, status_of, thread_of
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from langgraph.callbacks import GraphInterruptEvent
 
     from ..clock import Clock

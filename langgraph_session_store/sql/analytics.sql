@@ -1,5 +1,5 @@
--- analytics: the sessions that match are read once, summed per cell of all dimensions, and the cells per set of dimensions; percentiles come beside
-WITH base AS {materialized} (
+-- analytics: the sessions that match are read once and summed per cell of all dimensions, the cells per set of them; percentiles stand beside
+WITH base AS MATERIALIZED (
     SELECT {dimensions}, {columns} FROM {table} WHERE {condition}
 ),
 cells AS (

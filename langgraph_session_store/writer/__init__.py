@@ -6,10 +6,9 @@ From the bottom: `stats` (the counters), `feed` (payloads as events), `delivery`
 
 from .delivery import Block, Poison, Retry, Sink, SinkError, Written
 from .stats import Durability, FlushReport, WriterStats
-from .writer import EXIT, Writer, drain
+from .writer import Writer, drain
 
 __all__ = [
-    "EXIT",
     "Block",
     "Durability",
     "FlushReport",

@@ -57,7 +57,7 @@ class Pump:
         self.progress = threading.Condition(threading.RLock())
         """Guards the counters; notified when some of them moved, or when an attempt failed."""
         self._written = Written()
-        self._quarantined = self._retries = self._abandoned = 0
+        self._quarantined = self.retries = self._abandoned = 0
         self.state: State = "ok"
         self.last_error: str | None = None
         self._intake = intake
@@ -102,7 +102,7 @@ class Pump:
                 quarantined=self._quarantined + counts.unreadable,
                 pending=counts.appended - counts.settled,
                 dropped=dropped + counts.vanished,
-                retries=self._retries,
+                retries=self.retries,
                 corrupt=counts.corrupt,
                 torn=counts.torn,
                 abandoned=self._abandoned,
@@ -207,7 +207,7 @@ class Pump:
         once_a_minute(log, state, message, error.code)
         with self.progress:
             self._failures += 1
-            self._retries += 1
+            self.retries += 1
             self.state, self.last_error = state, error.code
             self.progress.notify_all()
         return pause

@@ -22,6 +22,7 @@ from .pump import LINGER, Pump
 from .stats import Durability, FlushReport, WriterStats
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ..clock import Clock
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK: Final = 1.0  # seconds between two looks of an idle writer
-EXIT: Final = 1.5  # seconds that the exit of a process may take longer, all writers together
+EXIT: Final = 1.0  # seconds that the exit of a process may take longer, all writers together
+ATTEMPTS: Final = 2  # failed ones that an exit waits for: the first may be a connection that died long ago
 MAX_BYTES: Final = 1 << 30  # of one spool
 MIN_FREE: Final = 512 << 20  # bytes that stay free on its disk
 
@@ -121,14 +123,14 @@ class Writer:
 
     def wait(self, timeout: float) -> bool:
         """Return whether all that was submitted before is settled, after at most *timeout* seconds; at once while blocked."""
-        return self._wait(timeout, patient=False)
+        return self._wait(timeout, lambda: self._pump.state == "blocked")
 
     def flush(self, timeout: float = 5.0) -> FlushReport:
         """Wait at most *timeout* seconds until all that was submitted before is settled."""
-        flushed = self._wait(timeout, patient=True)
+        flushed = self._wait(timeout)
         return FlushReport(flushed, self.stats().pending, None if flushed else self._pump.last_error or "timeout")
 
-    def _wait(self, timeout: float, *, patient: bool) -> bool:
+    def _wait(self, timeout: float, hopeless: Callable[[], bool] = lambda: False) -> bool:
         marks = self._intake.marks()
         if self._intake.passed(marks):
             return True
@@ -137,9 +139,7 @@ class Writer:
         self._work.set()
         pump = self._pump
         with pump.progress:
-            pump.progress.wait_for(
-                lambda: self._intake.passed(marks) or (pump.state == "blocked" and not patient), timeout
-            )
+            pump.progress.wait_for(lambda: self._intake.passed(marks) or hopeless(), timeout)
             return self._intake.passed(marks)
 
     def stats(self) -> WriterStats:
@@ -175,20 +175,19 @@ class Writer:
     def _runs(self) -> bool:
         return self._thread is not None and self._thread.is_alive() and not self._over
 
-    def close(self, timeout: float = 5.0, *, stalled: float | None = None) -> bool:
+    def close(self, timeout: float = 5.0, *, hasty: bool = False) -> bool:
         """Flush, stop the thread and disconnect; return whether nothing is left. A later `submit` opens the writer again.
 
-        Waits at most *timeout* seconds, and no longer than *stalled* seconds in which nothing could be stored.
+        Waits at most *timeout* seconds; a *hasty* one gives up in an outage, and after `EXIT` seconds in which nothing moves.
         """
         deadline = time.monotonic() + timeout
         thread = self._thread
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
-            before, marks = self._settled, self._intake.marks()
-            while not self._wait(min(stalled or timeout, deadline - time.monotonic()), patient=True):
-                settled = self._settled
-                if settled == before or time.monotonic() >= deadline:
-                    break
-                before = settled
+            marks = self._intake.marks()
+            if hasty:
+                self._wait_hastily(deadline)
+            else:
+                self._wait(timeout)
             self._stop.set()
             self._hurry.set()
             self._work.set()
@@ -196,6 +195,15 @@ class Writer:
             if self._intake.marks() != marks:
                 self.start()  # for who submitted something meanwhile
         return not self.pending
+
+    def _wait_hastily(self, deadline: float) -> None:
+        pump, moved = self._pump, True
+        failed, settled = pump.retries + ATTEMPTS, self._settled
+        while moved and pump.retries < failed and (left := deadline - time.monotonic()) > 0:
+            if self._wait(min(EXIT, left), lambda: pump.retries >= failed):
+                return
+            before, settled = settled, self._settled
+            moved = settled > before
 
     @property
     def _settled(self) -> int:
@@ -264,7 +272,7 @@ def _close_all() -> None:
     deadline = time.monotonic() + EXIT
     for writer in list(_writers):
         if writer._pid == os.getpid():  # noqa: SLF001 - the same module
-            writer.close(max(0.0, deadline - time.monotonic()))
+            writer.close(max(0.0, deadline - time.monotonic()), hasty=True)
 
 
 def _after_fork() -> None:

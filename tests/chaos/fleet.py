@@ -32,7 +32,7 @@ def size(short: Any, long: Any) -> Any:
 
 def tell(**figures: object) -> None:
     """Print what was measured; `make chaos` shows it."""
-    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[2].partition(" ")[0]
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[2].partition(" (")[0]
     print(f"\nFIGURES {test}: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items()))
 
 

@@ -1,0 +1,236 @@
+"""What reading costs at a million sessions: `python benchmarks/reads.py [--rows 1000000] [--only get,pages] [--json results.json]`.
+
+Each contest holds the store against its rival, in turns and in one run; the numbers to look at are the ratios. The rows stay in --folder
+for the next time. Whole results are read in processes of their own, whose peak memory is what they report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from common import Contest, machine, open_database, write
+from psycopg.sql import SQL, Identifier
+from rows import FIRST, LEGACY, IndexedProblem, fill
+
+from langgraph_session_store import SessionStore, queries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+FOLDER = Path("/tmp/lgss-bench")  # noqa: S108 - kept for the next run on purpose
+FIRST_TABLE = SQL("bench.{}").format(Identifier(FIRST)).as_string(None)
+SIX = (
+    f"SELECT count(*) FROM {FIRST_TABLE}",
+    f"SELECT workflow_status, count(*) FROM {FIRST_TABLE} GROUP BY 1",
+    f"SELECT avg(tests_passed::int) FROM {FIRST_TABLE} WHERE workflow_status IN ('completed', 'failed')",
+    f"SELECT avg(code_attempts), avg(problem_attempts) FROM {FIRST_TABLE}",
+    f"SELECT topic, count(*) FROM {FIRST_TABLE} GROUP BY 1",
+    f"SELECT difficulty, count(*) FROM {FIRST_TABLE} GROUP BY 1",
+)
+SEVENTH = (
+    "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_seconds), percentile_cont(0.95) WITHIN GROUP "
+    f"(ORDER BY duration_seconds), min(created_at), max(created_at) FROM {FIRST_TABLE}"
+)
+EVERYTHING = f"SELECT * FROM {FIRST_TABLE}"
+
+
+class Bench:
+    """The store, a bare connection as psycopg makes it, and one as the store makes it."""
+
+    def __init__(self, dsn: str, rows: int) -> None:
+        self.dsn, self.rows = dsn, rows
+        self.store = fill(dsn, rows)
+        self.prepared = psycopg.connect(dsn, autocommit=True)
+        self.bare = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+
+    def first(self, text: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run a statement on the first version's table."""
+        return self.bare.execute(text, values or None).fetchall()
+
+    def get(self) -> list[Contest]:
+        """Hold `get` against the same statement on a connection."""
+        ids = [f"thread-{random.Random(seed).randint(1, self.rows)}" for seed in range(200)]  # noqa: S311
+
+        def raw(connection: psycopg.Connection[tuple[Any, ...]]) -> Callable[[], object]:
+            texts = [(query.sql, query.params) for query in (queries.get(self.store.table, id_) for id_ in ids)]
+            return lambda: [connection.execute(*text).fetchone() for text in texts]
+
+        contest = Contest("get, 200 of them", "at most 1.3x of raw psycopg with the same statement")
+        return [
+            contest.run(
+                {
+                    "psycopg, unprepared as a pooler needs it": raw(self.bare),
+                    "psycopg, prepared": raw(self.prepared),
+                    "store.get": lambda: [self.store.get(id_) for id_ in ids],
+                },
+                25,
+            )
+        ]
+
+    def filters(self) -> list[Contest]:
+        """Hold the documented filter against the original's single-column indexes, for new and for old matches."""
+        contests = []
+        for topic in ("arrays", LEGACY):
+            text = (
+                f"SELECT * FROM {FIRST_TABLE} WHERE topic = %s AND difficulty = 'hard' AND tests_passed "
+                "ORDER BY created_at DESC LIMIT 50"
+            )
+            filters: dict[str, Any] = {"topic": topic, "difficulty": "hard", "tests_passed": True}
+            contest = Contest(f"newest 50 of topic {topic}, hard, passed", "at most 3 ms")
+            run = {
+                "single-column indexes": lambda text=text, topic=topic: self.first(text, topic),
+                "store.query": lambda filters=filters: self.store.query(**filters),
+            }
+            contests.append(contest.run(run, 30, warm=3))
+        return contests
+
+    def pages(self) -> list[Contest]:
+        """Hold the last page by cursor against the first."""
+        cursor, place, last = None, 0, self.rows - 50
+        while place < last:
+            step = min(1000, last - place)
+            cursor = self.store.query(limit=step, cursor=cursor, fields="id").next_cursor
+            place += step
+        contest = Contest(f"page {place // 50 + 1:,} of 50", "at most 1.5x of page 1")
+        offset = SQL("SELECT * FROM {} ORDER BY created_at DESC OFFSET %s LIMIT 50").format(Identifier("bench", FIRST))
+        run = {"page 1": self.store.query, "by cursor": lambda: self.store.query(cursor=cursor)}
+        contest.run(run, 60, warm=3)
+        contest.run({"by OFFSET": lambda: self.bare.execute(offset, [place]).fetchall()}, 3)
+        return [contest]
+
+    def analytics(self) -> list[Contest]:
+        """Hold one statement against those that a first version would run, on its table and its indexes."""
+        contest = Contest("full analytics", "at least 8x faster than six queries: at most 0.125x")
+        run = {
+            "six queries": lambda: [self.first(text) for text in SIX],
+            "six, and durations and times": lambda: [self.first(text) for text in (*SIX, SEVENTH)],
+            "store.analytics": self.store.analytics,
+        }
+        contest.run(run, 9)
+        sliced = Contest("analytics by topic, one month", "no goal")
+        month = {"created_at__gte": "2025-06-01", "created_at__lt": "2025-07-01"}
+        sliced.run({"store.analytics": lambda: self.store.analytics(group_by="topic", bucket="day", **month)}, 5)
+        return [contest, sliced]
+
+    def search(self) -> list[Contest]:
+        """Hold `has` and `contains` with the index that `Column(index=...)` asks for against reading the table."""
+        case = self.rows * 7 // 9
+        number = f"request {case} "
+        has = f"SELECT * FROM {FIRST_TABLE} WHERE problem_tests @> %s::jsonb ORDER BY created_at DESC LIMIT 50"
+        like = f"SELECT * FROM {FIRST_TABLE} WHERE user_prompt LIKE %s ORDER BY created_at DESC LIMIT 50"
+        goal = "at most 20 ms"
+        return [
+            Contest("jsonb containment", goal).run(
+                {
+                    "without an index": lambda: self.first(has, json.dumps([{"case": case}])),
+                    "store.query(has)": lambda: self.store.query(problem_tests__has=[{"case": case}]),
+                },
+                7,
+            ),
+            Contest("prompt search", goal).run(
+                {
+                    "without an index": lambda: self.first(like, f"%{number}%"),
+                    "store.query(contains)": lambda: self.store.query(user_prompt__contains=number),
+                    "store.query(icontains)": lambda: self.store.query(user_prompt__icontains=number.upper()),
+                    "store.query(contains), a common phrase": lambda: self.store.query(
+                        user_prompt__contains="by weight"
+                    ),
+                },
+                7,
+            ),
+        ]
+
+    def frames(self) -> list[Contest]:
+        """Hold whole results against binary COPY thrown away and `pandas.read_sql`, each in a process of its own."""
+        rounds = {"copy": 3, "stream": 3, "to_arrow": 3, "to_pandas, arrow=True": 3, "to_pandas": 2, "read_sql": 1}
+        contest = Contest("whole result", "to_arrow 1.3x, stream 1.1x in 64 MB; read_sql 5x of to_pandas, 7x of arrow")
+        self.memory: dict[str, float] = {}
+        for turn in range(max(rounds.values())):
+            for name, most in rounds.items():
+                if turn < most:
+                    command = [sys.executable, __file__, "--child", name, "--dsn", self.dsn]
+                    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - this file
+                    seconds, peak = json.loads(done.stdout)
+                    contest.times.setdefault(name, []).append(seconds)
+                    self.memory[name] = max(peak, self.memory.get(name, 0))
+        return [contest]
+
+
+def child(name: str, dsn: str) -> tuple[float, float]:
+    """Read the whole table the way *name* says; return seconds and the megabytes that the peak of memory rose by."""
+    import pandas as pd
+    import sqlalchemy
+
+    store = SessionStore(dsn, record=IndexedProblem, schema="bench", setup=False)
+    store.count(thread_id="thread-1")
+    store.to_pandas(thread_id="thread-1")  # loads what it needs
+    table = store.table.full.as_string(None)
+
+    def copy() -> None:
+        with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
+            with cursor.copy(f"COPY (SELECT * FROM {table} ORDER BY created_at DESC, id DESC) TO STDOUT (FORMAT binary)") as out:  # fmt: skip
+                for _ in out:
+                    pass
+
+    def stream() -> None:
+        with store.batches() as batches:
+            for _ in batches:
+                pass
+
+    def read_sql() -> object:
+        engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn))
+        return pd.read_sql(f"SELECT * FROM {table} ORDER BY created_at DESC, id DESC", engine)
+
+    ways: dict[str, Callable[[], object]] = {
+        "copy": copy,
+        "stream": stream,
+        "to_arrow": store.to_arrow,
+        "to_pandas, arrow=True": lambda: store.to_pandas(arrow=True),
+        "to_pandas": store.to_pandas,
+        "read_sql": read_sql,
+    }
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.perf_counter()
+    kept = ways[name]()
+    seconds = time.perf_counter() - begin
+    del kept
+    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def main() -> None:
+    """Run the contests that were asked for, and say what they gave."""
+    contests = ("get", "filters", "pages", "analytics", "search", "frames")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the Postgres keeps its data")
+    parser.add_argument("--only", default=",".join(contests), help=f"some of {','.join(contests)}")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--dsn", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(child(options.child, options.dsn)))
+        return
+    bench = Bench(open_database(options.folder), options.rows)
+    found: dict[str, Any] = {"machine": machine(), "rows": options.rows, "contests": {}}
+    for name in options.only.split(","):
+        for contest in getattr(bench, name)():
+            contest.show()
+            found["contests"][contest.name] = contest.result()
+    if hasattr(bench, "memory"):
+        found["memory_mb"] = {name: round(peak) for name, peak in bench.memory.items()}
+        print("\npeak memory, MB:", found["memory_mb"])
+    if options.json:
+        write(options.json, found)
+
+
+if __name__ == "__main__":
+    main()

@@ -92,6 +92,7 @@ class Engine(BaseStore):
         with connection_errors(self.target):
             connection: Connection = psycopg.connect(**self.target.kwargs(), **_UNPREPARED)
         with self._errors(), connection, connection.transaction():
+            self._greeter = connection.info.backend_pid
             report = drive(self._opening(distributed=distributed), lambda query: _run(connection, query))
         self._ready = True
         return report
@@ -116,7 +117,7 @@ class Engine(BaseStore):
     def _new_pool(self) -> ConnectionPool[Connection]:
         with self._lock:
             if self._pool is None or self._owner != os.getpid():
-                options = {**self.target.kwargs(), **_UNPREPARED}
+                options = {**self.target.kwargs(), **_UNPREPARED, **self._preparing}
                 self._owner = os.getpid()
                 self._pool = ConnectionPool(kwargs=options, open=True, check=_check, max_size=self._pool_size, **_POOL)
             return self._pool
@@ -179,6 +180,7 @@ class AsyncEngine(BaseStore):
             connection: AsyncConnection = await psycopg.AsyncConnection.connect(**options)
         with self._errors():
             async with connection, connection.transaction():
+                self._greeter = connection.info.backend_pid
                 report = await _adrive(connection, self._opening(distributed=distributed))
         self._ready = True
         return report
@@ -199,7 +201,7 @@ class AsyncEngine(BaseStore):
             await pool.putconn(connection)
 
     async def _new_pool(self) -> AsyncConnectionPool[AsyncConnection]:
-        options = {**await asyncio.to_thread(self.target.kwargs), **_UNPREPARED}
+        options = {**await asyncio.to_thread(self.target.kwargs), **_UNPREPARED, **self._preparing}
         loop = asyncio.get_running_loop()
         if loop not in self._pools:  # another task may have been faster
             pool: AsyncConnectionPool[AsyncConnection] = AsyncConnectionPool(
@@ -237,13 +239,23 @@ def _spoken_to(connection: Connection | AsyncConnection) -> bool:
 
 
 def _run(connection: Connection, query: Query[T]) -> T:
-    cursor = connection.execute(query.sql, query.params)
-    return query.read(cursor.fetchall() if cursor.description else [], cursor.rowcount)
+    try:
+        cursor = connection.execute(query.sql, query.params, prepare=query.prepare or None)
+    except psycopg.errors.FeatureNotSupported:  # the type of a column changed since it was prepared
+        if not query.prepare:
+            raise
+        cursor = connection.execute(query.sql, query.params, prepare=False)
+    return query.read(cursor.fetchall() if cursor.rownumber is not None else [], cursor.rowcount)
 
 
 async def _arun(connection: AsyncConnection, query: Query[T]) -> T:
-    cursor = await connection.execute(query.sql, query.params)
-    return query.read(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
+    try:
+        cursor = await connection.execute(query.sql, query.params, prepare=query.prepare or None)
+    except psycopg.errors.FeatureNotSupported:  # the type of a column changed since it was prepared
+        if not query.prepare:
+            raise
+        cursor = await connection.execute(query.sql, query.params, prepare=False)
+    return query.read(await cursor.fetchall() if cursor.rownumber is not None else [], cursor.rowcount)
 
 
 async def _adrive(connection: AsyncConnection, steps: Steps[T]) -> T:

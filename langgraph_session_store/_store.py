@@ -95,13 +95,15 @@ class BaseStore:
     ) -> None:
         self.record = record
         self.target = conninfo if isinstance(conninfo, Target) else resolve(conninfo)
-        self.table = Table(check_table(table or table_name(record)), table_columns(record), schema)
+        self.table = Table(check_table(table or table_name(record)), table_columns(record), schema or None)
         self.clock = Clock()
         self._setup = setup
         self._pool_size = pool_size
         self._backlogs: list[Backlog] = []
         self._ready = False
         self._spread = False
+        self._greeter: int | None = None
+        self._preparing: dict[str, int] = {}
         self._lock = threading.RLock()
         self._busy = f"all {pool_size} connections of this store are busy: raise pool_size="
         self._where = f"{self.table.full.as_string(None)} on {self.target.describe()}"
@@ -146,7 +148,9 @@ class BaseStore:
         report = schema.Report()
         if self._setup or distributed is not None:
             report = yield from schema.install(self.table, distributed=bool(distributed))
-        self._spread = yield schema.spreads()
+        self._spread, speaker = yield schema.surroundings()
+        if speaker == self._greeter:  # no pooler stands between: what asks for it is prepared, and nothing else is run so often
+            self._preparing = {"prepare_threshold": 2**31}
         before = monotonic()
         now = yield writes.clock()
         self.clock.anchor(now, (before + monotonic()) // 2)
@@ -166,6 +170,8 @@ class BaseStore:
         self, thread_id: object, state: object, columns: Mapping[str, object], flat: Mapping[str, object] | None = None
     ) -> Row:
         """Return the event of a caller who says what there is now; a column that is None says nothing."""
+        if thread_id is None:
+            raise FilterError("a session needs a thread_id, not None")
         fields = extract(self.record, state)
         slots = dict(
             zip((slot.name for slot in fields.shape), zip(fields.shape, fields.values, strict=True), strict=True)
@@ -203,11 +209,9 @@ class BaseStore:
             yield from ((batch, guarded) for batch in batches(events))
 
     def _told(self, row: Mapping[str, object]) -> Row:
-        if row.get("thread_id") is None:
-            raise FilterError("save_many: every row needs a thread_id")
         columns = {name: row.get(name) for name in _WRITABLE}
         state = {name: value for name, value in row.items() if name not in OWN}
-        return self._event(row["thread_id"], state, columns, flat=state)
+        return self._event(row.get("thread_id"), state, columns, flat=state)
 
     def _change(self, thread_id: object, fields: Mapping[str, object]) -> Row:
         declared = {field.name: field for field in record_fields(self.record)}

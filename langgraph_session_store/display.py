@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _LINE: Final = 60  # characters of a cell in a list
+_LINES: Final = 40  # of code that is not folded
 _FULL: Final = 20_000  # characters of a value that is unfolded; also what a diff is made of
 _COLORS: Final = {
     "completed": "#2e7d32",
@@ -56,6 +57,30 @@ def block(value: object) -> str:
         return line(value)
     rest = f"\n… {len(text) - _FULL:,} more characters" if len(text) > _FULL else ""
     return f"<details><summary>{line(value)}</summary>{_PRE}{escape(text[:_FULL] + rest)}</pre></details>"
+
+
+def field(name: str, value: object) -> str:
+    """Return the value of a session's field as HTML: code in its colors, a list of texts as one, what is long unfolding."""
+    if isinstance(value, str) and name == "code":
+        return _code(value)
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return f"{_PRE}{escape(chr(10).join(value)[:_FULL])}</pre>"
+    return block(value)
+
+
+def _code(text: str) -> str:
+    """Return Python as HTML, in colors where there is Pygments, which comes with every notebook."""
+    try:
+        from pygments import highlight  # type: ignore[import-untyped,unused-ignore]
+        from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped,unused-ignore]
+        from pygments.lexers import PythonLexer  # type: ignore[import-untyped,unused-ignore]
+    except ImportError:
+        colored = escape(text[:_FULL])
+    else:
+        colored = highlight(text[:_FULL], PythonLexer(), HtmlFormatter(noclasses=True, nowrap=True))
+    rest = f"\n… {len(text) - _FULL:,} more characters" if len(text) > _FULL else ""
+    whole = f"{_PRE}{colored.rstrip()}{rest}</pre>"
+    return whole if text.count("\n") < _LINES else f"<details><summary>{line(text)}</summary>{whole}</details>"
 
 
 def difference(old: object, new: object) -> str:

@@ -42,7 +42,7 @@ def get(table: Table, thread_id: object) -> Query[Session | None]:
     def read(rows: Rows, _: int) -> Session | None:
         return next(_sessions(table.columns, rows), None)
 
-    return Query(_selecting_one(table), {"thread_id": thread_key(thread_id)}, read)
+    return Query(_selecting_one(table), {"thread_id": thread_key(thread_id)}, read, prepare=True)
 
 
 @lru_cache(maxsize=64)

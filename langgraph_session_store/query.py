@@ -29,11 +29,15 @@ NAME_BYTES: Final = 63
 
 @dataclass(frozen=True, slots=True)
 class Query(Generic[T_co]):
-    """One statement: its text, its values, and how its rows and row count are read."""
+    """One statement: its text, its values, and how its rows and row count are read.
+
+    *prepare* it where planning would take as long as running it, and no value could want another plan.
+    """
 
     sql: bytes
     params: Mapping[str, Any]
     read: Callable[[Rows, int], T_co]
+    prepare: bool = False
 
 
 Steps = Generator[Query[Any], Any, T]

@@ -110,9 +110,9 @@ def describe(table: Table) -> Query[Table]:
     return Query(load("describe").as_bytes(None), params, read)
 
 
-def spreads() -> Query[bool]:
-    """Read whether tables of this database may be distributed."""
-    return Query(load("spreads").as_bytes(None), {}, single)
+def surroundings() -> Query[tuple[bool, int]]:
+    """Read whether tables of this database may be distributed, and which of the server's processes answers."""
+    return Query(load("surroundings").as_bytes(None), {}, lambda rows, _: (rows[0][0], rows[0][1]))
 
 
 def _inspect(table: Table) -> Query[Found]:

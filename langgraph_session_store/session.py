@@ -41,7 +41,9 @@ class Session(dict[str, Any]):
         return f"Session({', '.join([*told, size])})"
 
     def _repr_html_(self) -> str:
-        rows = [(display.line(name), display.block(value)) for name, value in self.items()]
+        rows = [(display.line(name), display.field(name, value)) for name, value in self.items() if value is not None]
+        if empty := [name for name, value in self.items() if value is None]:
+            rows.append(("-", display.line(", ".join(empty))))
         return display.table(f"Session {self.get('thread_id', '')}", (), rows)
 
 
@@ -64,6 +66,15 @@ class SessionPage(list[Session]):
         from . import frames
 
         return frames.to_pandas(self, self.columns)
+
+    def with_mlflow(self, *, tracking_uri: str | None = None) -> pd.DataFrame:
+        """Return the page as a DataFrame with the params, metrics and name of each row's MLflow run; needs pandas and mlflow.
+
+        Rows whose run is unknown or deleted keep their place. *tracking_uri* defaults to MLflow's own.
+        """
+        from . import frames
+
+        return frames.with_mlflow(self.to_pandas(), tracking_uri=tracking_uri)
 
     def to_arrow(self) -> Any:
         """Return the page as an Arrow table with the columns' types; needs pyarrow."""
@@ -103,14 +114,22 @@ class SessionVersion:
         return display.table(caption, ("field", "change"), rows)
 
 
-def session_versions(lines: Iterable[tuple[datetime, str | None, Mapping[str, Any]]]) -> list[SessionVersion]:
+class SessionVersions(list[SessionVersion]):
+    """The versions of a session, newest first."""
+
+    def _repr_html_(self) -> str:
+        return "".join(version._repr_html_() for version in self) or "No versions"
+
+
+def session_versions(lines: Iterable[tuple[datetime, str | None, Mapping[str, Any]]]) -> SessionVersions:
     """Return history *lines* ``(recorded_at, run_id, values)``, oldest first, as versions from 1, newest first."""
-    versions: list[SessionVersion] = []
+    versions = SessionVersions()
     before: Mapping[str, Any] = {}
     for number, (recorded_at, run_id, values) in enumerate(lines, start=1):
         versions.append(SessionVersion(number, recorded_at, run_id, dict(values), changes(before, values)))
         before = values
-    return versions[::-1]
+    versions.reverse()
+    return versions
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import gc
 import operator
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import pytest
@@ -23,7 +25,7 @@ from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel
 
-from langgraph_session_store import ConfigError, MessagesSession, SessionRecorder, SessionStore
+from langgraph_session_store import Column, ConfigError, MessagesSession, SessionRecord, SessionRecorder, SessionStore
 from langgraph_session_store.testing import BoomError, problem_graph
 
 if TYPE_CHECKING:
@@ -278,6 +280,36 @@ def test_a_graph_as_a_node_is_one_row(
     assert events_of(recorder) == 2
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_without_a_thread_the_root_runs_id_serves_its_children_too(
+    asynchronous: bool, recorder: SessionRecorder, store: SessionStore
+) -> None:
+    child = recorder.attach(problem_graph(name="child"))
+    for parent in (nested(child), nested(child, as_call=dict)):
+        graph = recorder.attach(parent)
+        asyncio.run(graph.ainvoke(INPUT)) if asynchronous else graph.invoke(INPUT)
+    assert [row["graph_name"] for row in store.query()] == ["parent", "parent"]
+
+
+def test_a_child_stays_part_of_a_run_whose_thread_another_run_used(
+    recorder: SessionRecorder, store: SessionStore
+) -> None:
+    child = recorder.attach(problem_graph(name="child"))
+
+    with ThreadPoolExecutor() as pool:  # a context of its own: the other run is no child
+
+        def other() -> dict[str, Any]:
+            pool.submit(recorder.attach(problem_graph()).invoke, INPUT, here()).result()
+            return {}
+
+        graph = recorder.attach(nested(child, as_call=other))
+        graph.invoke(INPUT, here())
+    assert events_of(recorder) == 4
+    row = store.get("t")
+    assert row is not None
+    assert row["graph_name"] == "parent"
+
+
 def test_a_child_with_a_thread_of_its_own_has_its_own_row(recorder: SessionRecorder, store: SessionStore) -> None:
     child = recorder.attach(problem_graph())
     graph = recorder.attach(nested(child, as_call=lambda: recorder.config(here("child"))))
@@ -394,6 +426,98 @@ async def test_a_cancel_while_the_end_is_delivered_stays_completed(
     assert row["workflow_status"] == "completed"
 
 
+async def test_a_task_cancelled_at_any_step_leaves_no_run_behind(
+    recorder: SessionRecorder, store: SessionStore
+) -> None:
+    graph = recorder.attach(problem_graph(asynchronous=True))
+    for steps in range(12):
+        task = asyncio.create_task(graph.ainvoke(INPUT, here(f"t{steps}")))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    assert events_of(recorder) > 0
+    assert {row["workflow_status"] for row in store.query()} <= {"cancelled", "completed"}
+
+
+async def test_no_end_is_lost_when_very_many_wait_at_once(recorder: SessionRecorder, store: SessionStore) -> None:
+    runs, reached, go = 1_100, 0, asyncio.Event()
+
+    async def meet(state: ParentState) -> dict[str, Any]:
+        nonlocal reached
+        reached += 1
+        if reached == runs:
+            go.set()
+        await go.wait()
+        return {"code": "x"}
+
+    class Nothing(TypedDict, total=False):
+        log: list[str]
+
+    builder = StateGraph(ParentState, output_schema=Nothing)
+    builder.add_node("meet", meet)
+    builder.add_edge(START, "meet")
+    graph = recorder.attach(builder.compile(checkpointer=InMemorySaver()))
+    await asyncio.gather(*(graph.ainvoke(INPUT, here(f"t{i}")) for i in range(runs)))
+    assert recorder.flush(30)
+    assert store.count(code="x") == runs
+
+
+class Halves(SessionRecord):
+    shown: Annotated[int | None, Column(lambda state: state["shown"])] = None
+    hidden: Annotated[int | None, Column(lambda state: state["hidden"])] = None
+
+
+def test_one_callable_finds_nothing_in_a_narrow_output(dsn: str, schema: str, tmp_path: Path) -> None:
+    class State(TypedDict, total=False):
+        shown: int
+        hidden: int
+
+    class Narrow(TypedDict, total=False):
+        shown: int
+
+    builder = StateGraph(State, output_schema=Narrow)
+    builder.add_node("n", lambda state: {"shown": 1, "hidden": 2})
+    builder.add_edge(START, "n")
+    with (
+        SessionStore(dsn, schema=schema, record=Halves) as store,
+        SessionRecorder(store, spool_dir=tmp_path) as recorder,
+    ):
+        recorder.attach(builder.compile(checkpointer=InMemorySaver())).invoke({"shown": 0}, here())
+        row = store.get("t")
+    assert row is not None
+    assert (row["shown"], row["hidden"]) == (1, 2)
+
+
+class Stopped(InMemorySaver):
+    """A checkpointer that waits until the user loses patience."""
+
+    failed = False
+
+    def get_tuple(self, config: Any) -> Any:
+        if self.failed:
+            raise KeyboardInterrupt
+        return super().get_tuple(config)
+
+
+def test_ctrl_c_while_the_checkpointer_is_asked(recorder: SessionRecorder, store: SessionStore) -> None:
+    saver = Stopped()
+
+    def boom(state: ParentState) -> None:
+        saver.failed = True
+        raise BoomError
+
+    builder = StateGraph(ParentState)
+    builder.add_node("boom", boom)
+    builder.add_edge(START, "boom")
+    with pytest.raises(KeyboardInterrupt):
+        recorder.attach(builder.compile(checkpointer=saver)).invoke(INPUT, here())
+    row = store.get("t")
+    assert row is not None
+    assert (row["workflow_status"], row["error"]) == ("failed", "BoomError")
+
+
 def test_eight_threads(recorder: SessionRecorder, store: SessionStore) -> None:
     graph = recorder.attach(problem_graph())
 
@@ -440,6 +564,21 @@ def test_user_tags_and_metadata(store: SessionStore, tmp_path: Path) -> None:
     assert a["metadata"]["plan"] == 3
     assert a["metadata"]["tags"] == ["x"]
     assert "sk-1" not in str(a["metadata"])
+
+
+def test_what_the_caller_says_of_a_run_is_made_storable(recorder: SessionRecorder, store: SessionStore) -> None:
+    metadata = {"user_id": "ada\x00\ud800", "big": 10**400}
+    recorder.attach(problem_graph()).invoke(INPUT, {**here(), "run_name": "a\x00b", "metadata": metadata})
+    row = store.get("t")
+    assert row is not None
+    assert (row["user_id"], row["graph_name"]) == ("ada\ufffd\ufffd", "a\ufffdb")
+    assert row["metadata"]["big"] == 10**400
+    assert recorder.stats().quarantined == recorder.stats().errors == 0
+
+
+def test_a_config_whose_parts_are_none(recorder: SessionRecorder) -> None:
+    config: Any = {"metadata": None, "configurable": None, "tags": None}
+    assert recorder.config(config) == {**config, "metadata": {}}
 
 
 def test_an_error_is_kept_without_its_secrets(recorder: SessionRecorder, store: SessionStore) -> None:

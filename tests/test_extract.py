@@ -413,6 +413,19 @@ def test_a_callable_says_that_the_state_lacks_the_value() -> None:
     assert fields.rejected == {"three": {"reason": "reading it raised ZeroDivisionError"}}
 
 
+class Measured(SessionRecord):
+    size: Annotated[int | None, Column(lambda state: len(state["items"]))] = None
+
+
+def test_a_callable_is_not_asked_where_there_is_no_state() -> None:
+    assert extract(Measured, None) == Fields((), (), {}, None)
+
+
+def test_a_callable_that_the_input_does_not_suit_says_nothing_yet() -> None:
+    assert extract(Measured, {"items": None}, start=True) == Fields((), (), {}, None)
+    assert "size" in extract(Measured, {"items": None}).rejected
+
+
 def test_what_raises_when_read_costs_only_its_field() -> None:
     class Trap:
         topic = "arrays"

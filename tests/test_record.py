@@ -6,7 +6,7 @@ import enum
 import warnings
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NewType, TypeVar
 from uuid import UUID
 
 import pytest
@@ -29,6 +29,9 @@ from langgraph_session_store.records import MessagesSession, ProblemSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+T = TypeVar("T")
 
 
 class Color(enum.Enum):
@@ -207,6 +210,15 @@ def test_the_table_defaults_to_the_class_name() -> None:
     assert table_name(SupportHTTPTicket2Go) == "support_http_ticket2_go"
     assert table_name(Child) == "child"
     assert table_name(Named) == "Tickets"
+
+
+class Boxed(SessionRecord, Generic[T]):
+    value: T | None = None
+
+
+def test_a_generic_record_with_its_type_given() -> None:
+    assert table_name(Boxed[int]) == "boxed"
+    assert [field.sql_type for field in record_fields(Boxed[int])] == ["bigint"]
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "a b", 'a"b', "1a", "a-b", "t" * 41, "ü" * 21, "a\x00"])

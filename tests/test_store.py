@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from langgraph_session_store import _store
 from langgraph_session_store.errors import (
     ConfigError,
     DataError,
@@ -29,6 +30,7 @@ from langgraph_session_store.errors import (
     StoreError,
     UnavailableError,
 )
+from langgraph_session_store.query import Query
 from langgraph_session_store.record import Column, SessionRecord
 from langgraph_session_store.row import Row, Slot, own
 from langgraph_session_store.store import AsyncSessionStore, SessionStore
@@ -191,6 +193,16 @@ def test_save_many(store: Any) -> None:
     assert (store.get("flat")["problem_description"], store.get("flat")["user_id"]) == ("d", "ada")
     with pytest.raises(FilterError, match="thread_id"):
         store.save_many([{"topic": "x"}])
+
+
+def test_no_thread_is_no_session(store: Any) -> None:
+    with pytest.raises(FilterError, match="thread_id"):
+        store.save(None, {})
+    assert store.count() == 0
+
+
+def test_an_empty_schema_is_none() -> None:
+    assert SessionStore("host=nowhere", schema="").table.schema is None
 
 
 def test_a_saved_session_can_be_saved_elsewhere(store: Any, make: Any) -> None:
@@ -597,20 +609,33 @@ def test_a_closed_store_opens_again(dsn: str, schema: str) -> None:
     store.close()
 
 
-def test_connections_are_not_prepared_and_set_nothing(store: Any, dsn: str) -> None:
+def test_connections_prepare_what_asks_for_it_and_set_nothing(store: Any) -> None:
     for n in range(10):
         store.save(f"t{n}", {})
         store.get(f"t{n}")
+        store.count(topic=f"t{n}")
+    what = b"SELECT array(SELECT statement FROM pg_prepared_statements), (SELECT count(*) FROM pg_settings WHERE source = 'session')"
+    prepared, settings = store.run(Query(what, {}, lambda rows, _: rows[0]))
+    assert settings == 0
+    assert len(prepared) == 1
+    assert prepared[0].rstrip().endswith("WHERE thread_id = $1")
 
-    class Count:
-        sql = b"SELECT (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_settings WHERE source = 'session')"
-        params = None
 
-        @staticmethod
-        def read(rows: Any, _: int) -> Any:
-            return rows[0]
+def test_behind_a_pooler_nothing_is_prepared(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
+    another = Query(b"SELECT false, 0", {}, lambda rows, _: rows[0])
+    monkeypatch.setattr(_store.schema, "surroundings", lambda: another)  # than the process that greeted
+    for _ in range(10):
+        store.get("t")
+    assert store.run(Query(b"SELECT count(*) FROM pg_prepared_statements", {}, lambda rows, _: rows[0][0])) == 0
 
-    assert store.run(Count) == (0, 0)
+
+def test_a_type_that_changes_under_a_prepared_statement(store: Any, dsn: str) -> None:
+    store.save("t", {"topic": "lists"})
+    assert store.get("t")["topic"] == "lists"
+    table = store.table.full.as_string(None)
+    sql(dsn, f"DROP VIEW {store.table.summary.as_string(None)}")
+    sql(dsn, f"ALTER TABLE {table} ALTER COLUMN topic TYPE varchar(60)")
+    assert store.get("t")["topic"] == "lists"
 
 
 def test_threads_share_a_store(dsn: str, schema: str) -> None:

@@ -82,6 +82,15 @@ def test_a_cursor_walks_over_every_row_once(api: httpx.Client) -> None:
     assert [key[:2] for key in seen] == sorted(key[:2] for key in seen)
 
 
+def test_the_next_page_is_a_link(api: httpx.Client) -> None:
+    first = api.get("/api/sessions?topic=arrays&limit=30")
+    second = api.get(f"/api/sessions{first.links['next']['url']}")
+    assert {row["thread_id"] for row in first.json()["sessions"] + second.json()["sessions"]} == {
+        f"t-{number:04d}" for number in range(0, 120, 3)
+    }
+    assert "next" not in second.links
+
+
 def test_a_cursor_belongs_to_its_filter(api: httpx.Client) -> None:
     cursor = api.get("/api/sessions?limit=5").json()["next_cursor"]
     is_problem(api.get("/api/sessions", params={"limit": "5", "topic": "arrays", "cursor": cursor}), 422)
@@ -145,7 +154,21 @@ def test_an_etag_spares_the_body(api: httpx.Client, store: SessionStore) -> None
     assert changed.json()["code_attempts"] == 9
 
 
-IDS = ["a/b", "a%2Fb", "..", "../../etc/passwd", "💥 emoji", "x" * 300, "a?b=c&d#e", "a b", "a+b", "%", "%00", "ä/versions/x", "'; --"]
+IDS = [
+    "a/b",
+    "a%2Fb",
+    "..",
+    "../../etc/passwd",
+    "💥 emoji",
+    "x" * 300,
+    "a?b=c&d#e",
+    "a b",
+    "a+b",
+    "%",
+    "%00",
+    "ä/versions/x",
+    "'; --",
+]
 
 
 @pytest.mark.parametrize("thread_id", IDS)
@@ -180,7 +203,9 @@ def test_numbers(api: httpx.Client) -> None:
     assert found["total"] == 120
     assert found["success_rate"] == 0.75
     assert found["by_status"] == {"completed": 90, "failed": 30}
-    assert {group["key"]["topic"]: group["total"] for group in found["groups"]} == dict.fromkeys(("arrays", "graphs", "strings"), 40)
+    assert {group["key"]["topic"]: group["total"] for group in found["groups"]} == dict.fromkeys(
+        ("arrays", "graphs", "strings"), 40
+    )
     assert sum(part["total"] for part in found["series"]) == 120
     assert api.get("/api/sessions/analytics?topic=arrays").json()["total"] == 40
     is_problem(api.get("/api/sessions/analytics?bucket=year"), 422)
@@ -199,7 +224,9 @@ def test_csv_cells_are_no_formulas(store: SessionStore, api: httpx.Client) -> No
 def test_exports_hold_every_row(api: httpx.Client) -> None:
     lines = api.get("/api/sessions/export.ndjson?order_by=thread_id").text.splitlines()
     assert [json.loads(line)["thread_id"] for line in lines] == [f"t-{number:04d}" for number in range(120)]
-    table = pq.read_table(io.BytesIO(api.get("/api/sessions/export.parquet?topic=arrays&fields=thread_id,code").content))
+    table = pq.read_table(
+        io.BytesIO(api.get("/api/sessions/export.parquet?topic=arrays&fields=thread_id,code").content)
+    )
     assert (table.num_rows, table.column_names) == (40, ["thread_id", "code"])
     assert api.get("/api/sessions/export.csv?topic=none").text.startswith("id,created_at")
     is_problem(api.get("/api/sessions/export.xlsx"), 404)
@@ -219,6 +246,8 @@ def test_values_that_json_has_no_number_for(store: SessionStore, api: httpx.Clie
 def test_methods_and_paths_that_are_not_there(api: httpx.Client) -> None:
     assert is_problem(api.post("/api/sessions"), 405)
     assert api.post("/api/sessions").headers["allow"] == "GET"
+    assert api.post("/api/sessions/t").headers["allow"] == "GET, DELETE"
+    assert api.post("/api/sessions/t/versions").headers["allow"] == "GET"
     is_problem(api.get("/api/nothing"), 404)
     is_problem(api.request("BREW", "/api/sessions"), 405)
 
@@ -248,7 +277,9 @@ class TicketSession(SessionRecord, table="tickets"):
 
 def test_openapi_has_the_types_of_the_record(dsn: str, schema: str) -> None:
     with SessionStore(dsn, schema=schema, record=TicketSession) as store:
-        store.save("t", {"question": "why", "mood": "bad", "sources": [{"a": "b"}], "due": datetime(2026, 1, 1, tzinfo=UTC)})
+        store.save(
+            "t", {"question": "why", "mood": "bad", "sources": [{"a": "b"}], "due": datetime(2026, 1, 1, tzinfo=UTC)}
+        )
         with served(store) as client:
             document = client.get("/openapi.json").json()
             assert client.get("/api/sessions?mood=bad&priority__lte=1").json()["count"] == 1
@@ -293,7 +324,9 @@ def test_what_the_recorder_still_holds_is_seen(store: SessionStore) -> None:
 
 def test_reads_cannot_write_and_end_in_time(store: SessionStore, dsn: str, schema: str) -> None:
     store.save("t", {"code": "1"})
-    with psycopg.connect(dsn, autocommit=True) as conn:  # a view that writes and one that is slow stand in for the table
+    with psycopg.connect(
+        dsn, autocommit=True
+    ) as conn:  # a view that writes and one that is slow stand in for the table
         conn.execute(f"SET search_path = {schema}")
         conn.execute("ALTER TABLE session_states RENAME TO kept")
         conn.execute("CREATE FUNCTION sly() RETURNS int LANGUAGE sql AS $$ DELETE FROM kept; SELECT 1 $$")
@@ -312,7 +345,14 @@ def test_a_database_that_is_down_is_a_503_until_it_is_back(server: Any) -> None:
         store.save("t", {"code": "1"})
         assert client.get("/api/sessions/t").status_code == 200
         server.stop()
-        for route in ("/api/sessions", "/api/sessions/t", "/api/sessions/analytics", "/api/sessions/export.csv", "/fragments/table", "/fragments/charts"):
+        for route in (
+            "/api/sessions",
+            "/api/sessions/t",
+            "/api/sessions/analytics",
+            "/api/sessions/export.csv",
+            "/fragments/table",
+            "/fragments/charts",
+        ):
             answer = client.get(route)
             assert "retry-after" in answer.headers
             assert "password" not in is_problem(answer, 503)["detail"]

@@ -219,7 +219,15 @@ serve(SessionStore({dsn!r}, schema={schema!r}), port=0, ready=lambda url: print(
 def test_uvicorn_alone_ends_the_streams_too(dsn: str, schema: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "--factory", "langgraph_session_store.web:create_app", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--factory",
+        "langgraph_session_store.web:create_app",
+        "--port",
+        str(port),
+    ]
     environ = {"DATABASE_URL": dsn, "PGOPTIONS": f"-c search_path={schema}", "PATH": "/usr/bin:/bin"}
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr

@@ -66,8 +66,15 @@ def test_no_route_was_forgotten(guarded: httpx.Client, store: SessionStore) -> N
         for path, methods in guarded.get("/openapi.json", headers=bearer(READ)).json()["paths"].items()
         for method in methods
     }
-    swept |= documented | {("GET", f"/fragments/{name}") for name in ("counters", "charts", "filters", "table", "session")}
-    swept |= {("GET", "/openapi.json"), ("GET", "/api/sessions/events"), ("GET", "/no/such/route"), ("POST", "/api/sessions")}
+    swept |= documented | {
+        ("GET", f"/fragments/{name}") for name in ("counters", "charts", "filters", "table", "session")
+    }
+    swept |= {
+        ("GET", "/openapi.json"),
+        ("GET", "/api/sessions/events"),
+        ("GET", "/no/such/route"),
+        ("POST", "/api/sessions"),
+    }
     assert len(swept) > 20
     for method, path in sorted(swept):
         if path in PUBLIC:
@@ -104,7 +111,9 @@ def test_foreign_hosts_are_refused(store: SessionStore, host: str) -> None:
             assert client.get(path, headers={"Host": host}).status_code == 400
 
 
-@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:99", "10.1.2.3", "sessions.example.com", "SESSIONS.example.com.:443"])
+@pytest.mark.parametrize(
+    "host", ["localhost:8000", "127.0.0.1", "[::1]:99", "10.1.2.3", "sessions.example.com", "SESSIONS.example.com.:443"]
+)
 def test_known_hosts_are_served(store: SessionStore, host: str) -> None:
     with served(store, allowed_hosts=["sessions.example.com"]) as client:
         assert client.get("/api/sessions", headers={"Host": host}).status_code == 200
@@ -204,7 +213,9 @@ async def test_without_a_token_other_machines_are_refused_whoever_serves(store: 
 
 def test_tokens_come_from_the_environment_or_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text("from-a-file\n")
-    found = Settings.make(environ={"SESSION_STORE_TOKEN_FILE": str(tmp_path / "token"), "SESSION_STORE_READ_TOKEN": "r"})
+    found = Settings.make(
+        environ={"SESSION_STORE_TOKEN_FILE": str(tmp_path / "token"), "SESSION_STORE_READ_TOKEN": "r"}
+    )
     assert (found.scope_of("from-a-file"), found.scope_of("r"), found.scope_of("x")) == ("write", "read", None)
     assert "from-a-file" not in repr(found)
     (tmp_path / "token").write_text("\n")

@@ -42,7 +42,10 @@ def running(app: FastAPI) -> Iterator[str]:
 @contextmanager
 def served(store: Any, **options: Any) -> Iterator[httpx.Client]:
     """Serve `create_app` on *store*; yields a client."""
-    with running(create_app(store, **options)) as url, httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
+    with (
+        running(create_app(store, **options)) as url,
+        httpx.Client(base_url=url, timeout=20, trust_env=False) as client,
+    ):
         yield client
 
 

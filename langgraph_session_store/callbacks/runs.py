@@ -67,10 +67,10 @@ class Ending:
     checkpoint_id: str | None = None
 
 
-def thread_of(metadata: Mapping[str, Any], run_id: UUID) -> str:
-    """Return the thread that a run belongs to: its config's, or the run's own id where it has none."""
+def thread_of(metadata: Mapping[str, Any], root: UUID) -> str:
+    """Return the thread that a run belongs to: its config's, or the id of the *root* run where it has none."""
     thread_id = metadata.get("thread_id")
-    return thread_key(run_id if thread_id is None or thread_id == "" else thread_id)
+    return thread_key(root if thread_id is None or thread_id == "" else thread_id)
 
 
 def describe(metadata: Mapping[str, Any], tags: Sequence[str] | None) -> str | None:
@@ -180,5 +180,5 @@ def error_text(error: BaseException) -> str:
     except Exception:
         message = "(its message could not be read)"
     name = type(error).__name__
-    text = redact_text(clean_text(f"{name}: {message}" if message else name)[: 4 * MAX_ERROR])
+    text = redact_text(clean_text(f"{name}: {message[: 4 * MAX_ERROR]}" if message else name))
     return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 1] + "…"

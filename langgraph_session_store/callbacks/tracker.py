@@ -37,6 +37,8 @@ KEPT: Final = 1_000
 WAITING: Final = 100_000
 """Ends left for a waiting handler: as many as may end at once. Where the recorder alone is listed, nobody takes them."""
 
+_within: ContextVar[UUID | None] = ContextVar("langgraph_session_store_within", default=None)
+"""The last recorded run that started in this context, for graphs that its nodes call without a thread."""
 _ending: ContextVar[UUID | None] = ContextVar("langgraph_session_store_ending", default=None)
 """The run whose end waits, in the context of its handlers and in tasks that copied it."""
 
@@ -70,7 +72,7 @@ class Tracker:
         self._redact = redact
         self._lock = threading.Lock()
         self._runs: dict[UUID, Run] = {}
-        self._newest: dict[str, Run] = {}
+        self._threads: dict[str, list[Run]] = {}
         self._stopped: dict[UUID, Run] = {}
         self._waiting: dict[UUID | None, Callable[[], object]] = {}
 
@@ -90,9 +92,12 @@ class Tracker:
         if graph is None and (nested or "ls_integration" not in metadata):
             return
         tick = self._clock.tick()
+        root = run_id
+        if nested and (outer := _within.get()) and outer in self._runs:
+            root = outer
         run = Run(
             id=run_id,
-            thread_id=thread_of(metadata, run_id),
+            thread_id=thread_of(metadata, root),
             checkpointed_as=str(metadata.get("thread_id", run_id)),
             begun=tick[0],
             monotonic=tick[1],
@@ -102,6 +107,7 @@ class Tracker:
         )
         if not self._admit(run, nested=nested):
             return
+        _within.set(run_id)
         run.user_id = _short(metadata.get("user_id", self._user_id))
         run.mlflow_run_id = mlflow_run.resolve(metadata, self._run_id)
         run.metadata = describe(metadata, tags)
@@ -117,12 +123,14 @@ class Tracker:
             if known is not None:
                 known.graph = known.graph or run.graph
                 return False
-            if nested and any(other.thread_id == run.thread_id for other in self._runs.values()):
-                return False
-            if earlier := self._newest.get(run.thread_id):
+            in_flight = self._threads.setdefault(run.thread_id, [])
+            if in_flight:
+                if nested:
+                    return False
                 # A stream that nobody closed ends here; when it is collected later, its GeneratorExit is no news.
-                earlier.superseded = True
-            self._runs[run.id] = self._newest[run.thread_id] = run
+                in_flight[-1].superseded = True
+            in_flight.append(run)
+            self._runs[run.id] = run
             return True
 
     def interrupted(self, event: GraphInterruptEvent) -> None:
@@ -157,11 +165,13 @@ class Tracker:
     def _claim(self, run_id: UUID, *, completed: bool, keep: bool = False) -> Run | None:
         """Return the run if nobody has ended it: the first end counts, but a completion wins over an earlier stop."""
         with self._lock:
-            run = self._runs.pop(run_id, None) or (self._stopped.pop(run_id, None) if completed else None)
+            run = self._runs.pop(run_id, None)
             if run is None:
-                return None
-            if self._newest.get(run.thread_id) is run:
-                del self._newest[run.thread_id]
+                return self._stopped.pop(run_id, None) if completed else None
+            in_flight = self._threads[run.thread_id]
+            in_flight.remove(run)
+            if not in_flight:
+                del self._threads[run.thread_id]
             if keep:
                 _keep(self._stopped, run_id, run, KEPT)
             return run

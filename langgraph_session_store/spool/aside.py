@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 NEW_FILE: Final = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 QUARANTINE: Final = "quarantine"
 LOSSES: Final = "losses"
+AT_RISK: Final = "in memory only"  # lost if the process dies before it is stored
 _LINE: Final = 128
 _LINES: Final = 512
 
@@ -36,21 +37,33 @@ def put_aside(root: Path | None, kind: str, data: bytes) -> str | None:
 
 
 class LossLedger:
-    """A file of fixed lines, allocated before it is needed: on a full disk it can still name what was dropped."""
+    """A file of fixed lines, allocated before it is needed: on a full disk it can still name what was dropped.
+
+    Beyond `_LINES` lines it needs room on the disk again, and takes the lines of what was only `AT_RISK`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "losses"
         self._descriptor = os.open(self._path, os.O_WRONLY | NEW_FILE, 0o600)
         self._lines = 0
+        self._risks: list[int] = []  # lines that say AT_RISK
+        self._last = (b"", "")
         with suppress(OSError, AttributeError):  # macOS has no such call
             os.posix_fallocate(self._descriptor, 0, _LINE * _LINES)
 
     def record(self, key: bytes, reason: str) -> None:
         """Add a line that names *key*, when and why; OSError if not even that can be written."""
+        if self._last == (key, reason):
+            return  # a run has a start and an end
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = f"{when} {reason[:24]} ".encode() + key
-        os.pwrite(self._descriptor, line[: _LINE - 1].ljust(_LINE - 1) + b"\n", self._lines * _LINE)
-        self._lines += 1
+        spare = self._risks and self._lines >= _LINES and reason != AT_RISK
+        at = self._risks.pop(0) if spare else self._lines
+        os.pwrite(self._descriptor, line[: _LINE - 1].ljust(_LINE - 1) + b"\n", at * _LINE)
+        self._last = key, reason
+        self._lines += not spare
+        if reason == AT_RISK and at < _LINES:
+            self._risks.append(at)
 
     def close(self) -> None:
         """Close the file; also right in a forked child."""

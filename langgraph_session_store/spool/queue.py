@@ -211,7 +211,9 @@ class Spool(Journal):
             if self._active is None:
                 return
             deleted = os.fstat(self._descriptor).st_nlink == 0
-            idle = self.counts.settled == self.counts.appended and time.monotonic() - self._touched > IDLE
+            # Not by the counters: where the last frames are damaged, only the end of the segment settles them.
+            done = self._segments[0] is self._active and self._at >= self._active.size
+            idle = done and time.monotonic() - self._touched > IDLE
             if deleted or idle:
                 self._seal()
             if deleted:

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, HTTPException
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations
@@ -37,6 +38,13 @@ _MEDIA: Final[dict[str, str]] = {
     "ndjson": "application/x-ndjson",
     "parquet": "application/vnd.apache.parquet",
 }
+_LIST: Final = """One page of the sessions that match.
+
+Filters are `field=value` or `field__op=value`; `GET /api/schema` names all of them. The next page is the same request with
+`cursor` set to this one's `next_cursor`, which the `Link` header (`rel="next"`) holds ready.
+"""
+_FIXED: Final = frozenset({"analytics", "events", *(f"export.{kind}" for kind in _MEDIA)})
+_OTHERS: Final = ("POST", "PUT", "PATCH", "HEAD", "OPTIONS", "TRACE")
 _ERRORS: Final = described(400, 401, 403, 413, 414, 422, 429, 500, 503)
 
 
@@ -75,15 +83,16 @@ def _add_lists(router: APIRouter, reads: ReadStore) -> None:
     page = [
         schema.fields_parameter(table, about="What to return; by default everything but large columns."),
         schema.order_parameter(table),
-        schema.plain_parameter("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": 50}, "Page size."),
-        {**schema.plain_parameter("cursor", {"type": "string", "pattern": "^WzEsI[A-Za-z0-9_-]+$"}, "`next_cursor` of the page before."), "x-opaque": True},  # fmt: skip
+        schema.plain_parameter(
+            "limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": 50}, "Page size."
+        ),
         schema.plain_parameter("count", {"enum": ["exact"]}, "Count all that match, too."),
     ]
 
     @router.get(
         "/sessions",
         summary="List sessions",
-        description="One page of the sessions that match. Filters are `field=value` or `field__op=value`; `GET /api/schema` names them.",
+        description=_LIST,
         responses={200: {"model": schema.listing_model(reads.record, table)}, **_ERRORS},
         openapi_extra={"parameters": [*page, *filters]},
     )
@@ -105,7 +114,7 @@ def _add_lists(router: APIRouter, reads: ReadStore) -> None:
         answer = {"sessions": found, "count": len(found), "next_cursor": found.next_cursor}
         if exact:
             answer["total"] = await reads.read(queries.number(table, asked.filters, any_of=asked.any_of))
-        return Json(answer)
+        return Json(answer, headers=_next(request, found.next_cursor))
 
     @router.get(
         "/sessions/analytics",
@@ -145,15 +154,16 @@ def _add_exports(router: APIRouter, reads: ReadStore) -> None:
             name=f"export_{kind}",
             summary=f"Export sessions as {kind}",
             response_class=Response,
-            responses={200: {"content": {media.partition(";")[0]: {}}, "description": "The file, streamed."}, **_ERRORS},
+            responses={
+                200: {"content": {media.partition(";")[0]: {}}, "description": "The file, streamed."},
+                **_ERRORS,
+            },
             openapi_extra={"parameters": parameters},
         )
         async def export(request: Request) -> Response:
             asked = Asked.read(table, request.query_params.multi_items(), ("fields", "order_by"))
             fields = asked.words.get("fields")
-            query = queries.every(
-                table, asked.filters, any_of=asked.any_of, fields=fields, order_by=asked.order_by
-            )
+            query = queries.every(table, asked.filters, any_of=asked.any_of, fields=fields, order_by=asked.order_by)
             encoder = await asyncio.to_thread(make_encoder, kind, queries.vocabulary(table).columns(fields))
             parts = _pieces(encoder, reads.stream(query))
             first = await anext(parts)  # an error before the first byte is a problem, one behind it breaks the stream
@@ -161,7 +171,7 @@ def _add_exports(router: APIRouter, reads: ReadStore) -> None:
             return StreamingResponse(_joined(first, parts), media_type=media, headers=head)
 
     for kind in ("csv", "ndjson", "parquet"):
-        add(kind)  # type: ignore[arg-type]
+        add(kind)
 
 
 async def _pieces(encoder: Encoder, sessions: AsyncIterator[Session]) -> AsyncIterator[bytes]:
@@ -209,12 +219,19 @@ def _add_session(router: APIRouter, reads: ReadStore) -> None:
     model = schema.session_model(reads.record, reads.table)
     errors = {**_ERRORS, **described(404)}
 
-    @router.get("/sessions/{thread_id:path}/versions", summary="History of a session", responses={200: {"model": schema.Versions}, **errors})
+    @router.get(
+        "/sessions/{thread_id:path}/versions",
+        summary="History of a session",
+        responses={200: {"model": schema.Versions}, **errors},
+    )
     async def versions(thread_id: str) -> Response:
         found = await reads.versions(thread_id)
         if not found and await reads.get(thread_id) is None:
             raise _missing()
-        lines = [{name: getattr(version, name) for name in ("version", "recorded_at", "run_id", "values", "changes")} for version in found]
+        lines = [
+            {name: getattr(version, name) for name in ("version", "recorded_at", "run_id", "values", "changes")}
+            for version in found
+        ]
         return Json({"thread_id": thread_key(thread_id), "versions": lines})
 
     @router.get(
@@ -234,12 +251,32 @@ def _add_session(router: APIRouter, reads: ReadStore) -> None:
             return Response(status_code=304, headers=head)
         return Response(body, headers=head, media_type="application/json")
 
-    @router.delete("/sessions/{thread_id:path}", summary="Remove a session and its history", responses={200: {"model": schema.Deleted}, **errors})
+    @router.delete(
+        "/sessions/{thread_id:path}",
+        summary="Remove a session and its history",
+        responses={200: {"model": schema.Deleted}, **errors},
+    )
     async def delete(thread_id: str) -> Response:
         if not await reads.delete(thread_id):
             raise _missing()
         return Json({"thread_id": thread_key(thread_id), "deleted": True})
 
+    # without this an answer to another method would name the methods of one route only
+    @router.api_route("/sessions/{thread_id:path}", methods=list(_OTHERS), include_in_schema=False)
+    async def other(thread_id: str) -> Response:
+        alone = thread_id in _FIXED or thread_id.endswith("/versions")
+        raise HTTPException(405, headers={"Allow": "GET" if alone else "GET, DELETE"})
+
+
+def _next(request: Request, cursor: str | None) -> dict[str, str]:
+    """Return the header that leads to the next page."""
+    if cursor is None:
+        return {}
+    pairs = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
+    return {"Link": f'<?{urlencode([*pairs, ("cursor", cursor)], errors="replace")}>; rel="next"'}
+
 
 def _missing() -> HTTPException:
-    return HTTPException(404, "There is no session of this thread. GET /api/sessions?thread_id=... finds ids that look like a route.")
+    return HTTPException(
+        404, "There is no session of this thread. GET /api/sessions?thread_id=... finds ids that look like a route."
+    )

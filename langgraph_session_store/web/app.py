@@ -130,7 +130,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._app.state.hub.close()
         await super().shutdown(sockets)
-        vars(self).get("_captured_signals", []).clear()  # uvicorn would die of the signal now, and skip the exit handlers
+        vars(self).get(
+            "_captured_signals", []
+        ).clear()  # uvicorn would die of the signal now, and skip the exit handlers
 
 
 def _listening(host: str, port: int) -> socket.socket:

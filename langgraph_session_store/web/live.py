@@ -207,7 +207,7 @@ class EventStream(Response):
         self._client = client
         self._hub = hub
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """Send what changes."""
         head: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         tasks = [

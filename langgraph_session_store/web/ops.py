@@ -76,7 +76,9 @@ class Readiness:
         }
         try:
             await self._reads.ensure()
-            await self._reads.run(Query(b"SELECT FROM " + table.full.as_bytes(None) + b" LIMIT 0", {}, lambda _, __: None))
+            await self._reads.run(
+                Query(b"SELECT FROM " + table.full.as_bytes(None) + b" LIMIT 0", {}, lambda _, __: None)
+            )
         except SchemaError:
             checks["schema"] = "missing"
         except (StoreError, SessionStoreError):
@@ -96,13 +98,14 @@ class Meter:
         self.latency = Histogram(
             "session_store_query_seconds", "Time of the server's statements", registry=self.registry, buckets=_BUCKETS
         )
-        self.registry.register(self)  # type: ignore[arg-type]  # has the method that is called
+        self.registry.register(self)
         reads.observe = self.latency.observe
 
     async def scrape(self) -> bytes:
         """Return the numbers in Prometheus' text format."""
         try:
-            self._counts = (await self._numbers.counts({})).by_status
+            counts, _ = await self._numbers.counts({})
+            self._counts = counts.by_status
         except StoreError:
             self._counts = None
         return await asyncio.to_thread(generate_latest, self.registry)
@@ -154,7 +157,10 @@ def ops_router(readiness: Readiness, meter: Meter) -> APIRouter:
         "/metrics",
         summary="Numbers for Prometheus",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {}}, "description": "Text format."}, **described(400, 401, 403, 429, 500, 503)},
+        responses={
+            200: {"content": {"text/plain": {}}, "description": "Text format."},
+            **described(400, 401, 403, 429, 500, 503),
+        },
     )
     async def metrics() -> Response:
         return Response(await meter.scrape(), media_type=CONTENT_TYPE_LATEST)

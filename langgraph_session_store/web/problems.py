@@ -58,7 +58,10 @@ def dumps(value: object) -> bytes:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key if isinstance(key, str) else "null" if key is None else str(key): _plain(item) for key, item in value.items()}
+        return {
+            key if isinstance(key, str) else "null" if key is None else str(key): _plain(item)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124 - NaN
@@ -82,20 +85,28 @@ def problem(
     status: int, detail: str, *, instance: str | None = None, headers: Mapping[str, str] | None = None, **more: object
 ) -> Response:
     """Return a problem; *more* are members of its own."""
-    content: dict[str, object] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    content: dict[str, object] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
     if instance is not None:
         content["instance"] = instance
     return Response(dumps({**content, **more}), status, {**(headers or {})}, MEDIA_TYPE)
 
 
-def as_problem(error: Exception, instance: str | None = None) -> Response:
+def as_problem(error: Exception, instance: str | None = None) -> Response:  # noqa: PLR0911 - one per kind of error
     """Return *error* as a problem."""
     if isinstance(error, FilterError):
         _, _, names = str(error).partition("Valid: ")
-        valid = {"valid": names.split(", ")} if names else {}
-        return problem(422, str(error), instance=instance, **valid)
+        if not names:
+            return problem(422, str(error), instance=instance)
+        return problem(422, str(error), instance=instance, valid=names.split(", "))
     if isinstance(error, UnavailableError):
-        return problem(503, "The database cannot answer now. Try again.", instance=instance, headers={"Retry-After": "2"})
+        return problem(
+            503, "The database cannot answer now. Try again.", instance=instance, headers={"Retry-After": "2"}
+        )
     if isinstance(error, StoreError):
         log.error("%s", error)  # ours: it names the table and the cure, no value
         return problem(503, "The database refuses to answer; the server's log says why.", instance=instance)

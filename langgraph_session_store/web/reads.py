@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POOL: Final = 10
-PATIENCE: Final = 2.0
+PATIENCE: Final = 4.0
 """Seconds that a request waits for a connection before it is told that there is none."""
 EXPORTS: Final = 3
 """Exports at once: each holds a connection until its client has read it all."""

@@ -41,7 +41,9 @@ class Listing(BaseModel):
     """A page of sessions."""
 
     count: int = Field(description="sessions on this page")
-    next_cursor: str | None = Field(description="pass it as `cursor` for the next page; null on the last one")
+    next_cursor: str | None = Field(
+        description="pass it as `cursor`, with the same filters and order, for the next page; null on the last one"
+    )
     total: int | None = Field(default=None, description="all sessions that match, with `count=exact`")
 
 
@@ -187,6 +189,8 @@ def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shape(column: TableColumn, op: str) -> dict[str, Any]:
+    if column.name == "thread_id" and op in ("eq", "in"):
+        return {"type": "string"}  # any text is made storable
     if op == "isnull":
         return _YES_OR_NO
     base = _value(column)
@@ -208,7 +212,9 @@ def _value(column: TableColumn) -> dict[str, Any]:
 
 
 def _any_of(table: Table) -> dict[str, Any]:
-    values = {column.name: _json_value(column) for column in table.columns if sql_type(column.sql_type).family != "jsonb"}
+    values = {
+        column.name: _json_value(column) for column in table.columns if sql_type(column.sql_type).family != "jsonb"
+    }
     item = {"type": "object", "properties": values, "minProperties": 1, "additionalProperties": False}
     return {
         "name": "any_of",

@@ -123,7 +123,9 @@ class Guard:
             return problem(414, f"A query string may have {self._settings.limits.query} bytes.")
         host = headers.get("host", "")
         if peer != _IN_PROCESS and not self._settings.knows(host):
-            return problem(400, "This server does not know the name in the Host header: allow it with SESSION_STORE_HOSTS.")
+            return problem(
+                400, "This server does not know the name in the Host header: allow it with SESSION_STORE_HOSTS."
+            )
         if _is_public(_path(scope)) and scope["method"] in _SAFE:
             return None
         return self._foreign(headers, host) or self._unauthorized(scope, headers, peer)
@@ -139,8 +141,10 @@ class Guard:
 
     def _unauthorized(self, scope: Scope, headers: Headers, peer: str) -> Response | None:
         if not self._settings.guarded:
-            local = peer == _IN_PROCESS or peer == "" or is_loopback(peer)
-            return None if local else problem(403, "Without a token only this machine may ask: set SESSION_STORE_TOKEN.")
+            local = peer in {_IN_PROCESS, ""} or is_loopback(peer)
+            return (
+                None if local else problem(403, "Without a token only this machine may ask: set SESSION_STORE_TOKEN.")
+            )
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not token:
             return _who("This needs a token: Authorization: Bearer ...")
@@ -148,7 +152,9 @@ class Guard:
         if granted is None:
             return _who("The token is not valid.") if self._failures.allows(peer) else _slower()
         if granted == "read" and scope["method"] not in _SAFE:
-            return problem(403, "This token may only read.", headers={"WWW-Authenticate": 'Bearer error="insufficient_scope"'})
+            return problem(
+                403, "This token may only read.", headers={"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+            )
         return None
 
 
@@ -206,7 +212,9 @@ def _path(scope: Scope) -> str:
     """Return the path behind the prefix that a proxy or a mount put before it."""
     path: str = scope["path"]
     root = scope.get("root_path", "").rstrip("/")
-    return path[len(root) :] or "/" if root and path.startswith(f"{root}/") or path == root != "" else path
+    if root and (path == root or path.startswith(f"{root}/")):
+        return path[len(root) :] or "/"
+    return path
 
 
 def _is_public(path: str) -> bool:

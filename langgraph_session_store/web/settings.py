@@ -56,11 +56,14 @@ class Settings:
         write = token or _secret("SESSION_STORE_TOKEN", environ)
         read = read_token or _secret("SESSION_STORE_READ_TOKEN", environ)
         if write and write == read:
-            raise ConfigError("SESSION_STORE_TOKEN and SESSION_STORE_READ_TOKEN are the same: one of them may only read")
+            raise ConfigError(
+                "SESSION_STORE_TOKEN and SESSION_STORE_READ_TOKEN are the same: one of them may only read"
+            )
         named = [*allowed_hosts, *environ.get("SESSION_STORE_HOSTS", "").split(",")]
         hosts = _LOCAL | {name.strip().lower() for name in named if name.strip()} | {socket.gethostname().lower()}
-        tokens = [(_digest(write), "write")] if write else []
-        tokens += [(_digest(read), "read")] if read else []
+        tokens: list[tuple[bytes, Scope]] = [(_digest(write), "write")] if write else []
+        if read:
+            tokens.append((_digest(read), "read"))
         return cls(tuple(tokens), frozenset(hosts))
 
     @property

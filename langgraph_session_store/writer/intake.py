@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import SpoolError
 from ..row import dumps
 from ..spool import Spool, reason
+from ..spool.aside import AT_RISK
 from ..spool.journal import Counts
 from ..spool.segment import MAX_PAYLOAD
 from .delivery import degraded
@@ -119,16 +120,17 @@ class Intake:
                 spool.append(key, payload)
             except (OSError, SpoolError) as error:
                 self.diskless = reason(error)
-                spool.lose(key, "in memory only")
             else:
                 self.diskless = None
                 return
+        fate = AT_RISK
         try:
             self._memory.append(payload)
         except SpoolError:
             self._drop()
-            if spool is not None:
-                spool.lose(key, "dropped")
+            fate = "dropped"
+        if spool is not None:
+            spool.lose(key, fate)
 
     def _drop(self) -> None:
         with self._lock:

@@ -37,7 +37,8 @@ ROWS: Final = 500  # events of a batch, at most
 BYTES: Final = 1 << 20  # bytes of a batch, little more at most: the writer's memory
 MANY: Final = 100  # events of a batch that say that there is a backlog
 FIRST_PAUSE: Final = 0.25  # seconds, doubled with each failed attempt
-LONGEST_PAUSE: Final = 30.0  # seconds between two attempts in an outage; up to twice as long while blocked
+LONGEST_PAUSE: Final = 5.0  # seconds between two attempts in an outage: a database that comes and goes is met while it is there
+BLOCKED_PAUSE: Final = 30.0  # seconds, up to twice as long, while somebody has to repair something
 
 
 @dataclass(slots=True)
@@ -198,7 +199,7 @@ class Pump:
     def _failed(self, error: SinkError) -> float:
         if isinstance(error, Block):
             state: State = "blocked"
-            pause = random.uniform(LONGEST_PAUSE, 2 * LONGEST_PAUSE)  # noqa: S311 - spreads load, hides nothing
+            pause = random.uniform(BLOCKED_PAUSE, 2 * BLOCKED_PAUSE)  # noqa: S311 - spreads load, hides nothing
             message = "events wait until the table, the rights or the login are repaired: %s"
         else:
             state = "retrying"

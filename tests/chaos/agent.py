@@ -44,9 +44,14 @@ class Content(NamedTuple):
         return content if content is not None and content.text() == text else None
 
 
+def write(state: State) -> State:
+    _, slot, number = state["user_prompt"].split("|")
+    return {"code": Content(slot, int(number)).text(), "code_attempts": 1}
+
+
 def graph() -> Any:
     builder = StateGraph(State)
-    builder.add_node("write", lambda state: {"code": state["user_prompt"].partition("|")[2], "code_attempts": 1})
+    builder.add_node("write", write)
     builder.add_node("check", lambda state: {"tests_passed": True})
     builder.add_edge(START, "write")
     builder.add_edge("write", "check")
@@ -55,7 +60,7 @@ def graph() -> Any:
 
 
 def inputs(content: Content) -> State:
-    return {"user_prompt": f"{CANARY}|{content.text()}", "topic": "arrays"}
+    return {"user_prompt": f"{CANARY}|{content.slot}|{content.number}", "topic": "arrays"}
 
 
 def config(thread: str) -> Any:

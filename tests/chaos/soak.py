@@ -80,8 +80,8 @@ def verdict(dsn: str, folder: Path, through: str, log: Path) -> dict[str, Any]:
     with recorder(through, "soak", folder / "spool") as next_start:
         record(next_start.attach(graph()), "fresh", Content("next", 1))
         found: set[int] = set()
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not accepted <= found:
+        began = time.monotonic()
+        while time.monotonic() < began + 300 and not accepted <= found:
             with psycopg.connect(dsn) as connection:
                 rows = connection.execute("SELECT code FROM soak.session_states_versions WHERE code LIKE 'soak:%'")
                 found = {content.number for (text,) in rows if (content := Content.parse(text))}
@@ -90,6 +90,7 @@ def verdict(dsn: str, folder: Path, through: str, log: Path) -> dict[str, Any]:
     return {
         "runs": len(accepted),
         "lost": len(accepted - found),
+        "seconds until the next start has stored what was left": round(time.monotonic() - began),
         "canaries in the log": text.count("canary"),
         "log lines of ours": sum(line.startswith("langgraph_session_store") for line in text.splitlines()),
         "unbalanced": (folder / "soak.wrong").read_text().count("\n"),

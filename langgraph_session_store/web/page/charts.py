@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .markup import compact, duration, label, percent
+from .overview import NOBODY
 
 if TYPE_CHECKING:
     from .overview import Axes, Overview, Part
@@ -36,7 +37,6 @@ class Square(NamedTuple):
     """One cell of the heat map; *shade* from 0 (nothing failed) to 9 (all did), None without a finished session."""
 
     text: str
-    count: str
     shade: int | None
     title: str
     link: Link
@@ -65,7 +65,7 @@ class Charts:
     causes: list[tuple[str, str, int, Link]]
     whole: Part
     since: datetime | None = None
-    rate: str = field(default="–")
+    rate: str = ""
 
 
 def charts(found: Overview, axes: Axes) -> Charts:
@@ -101,7 +101,15 @@ def _bar(part: Part, top: int, name: str, title: str, link: Link) -> Bar:
     told = f"{title}: {part.total:,} sessions"
     if part.finished:
         told += f", {percent(part.rate)} of {part.finished:,} finished went well"
-    return Bar(round(part.good * scale, 2), round(bad * scale, 2), round((part.total - part.finished) * scale, 2), part.rate, name, told, link)
+    return Bar(
+        round(part.good * scale, 2),
+        round(bad * scale, 2),
+        round((part.total - part.finished) * scale, 2),
+        part.rate,
+        name,
+        told,
+        link,
+    )
 
 
 def _time(found: Overview) -> list[Bar]:
@@ -113,9 +121,14 @@ def _time(found: Overview) -> list[Bar]:
         start += found.stride
     starts = starts[-_MOST_BARS:]
     top = max(part.total for part in found.buckets.values())
-    empty = type(found.whole)(0, 0, 0)
     return [
-        _bar(found.buckets.get(at, empty), top, "", _moment(at, found.stride), {"created_at__gte": _iso(at), "created_at__lt": _iso(at + found.stride)})
+        _bar(
+            found.buckets.get(at, NOBODY),
+            top,
+            "",
+            _moment(at, found.stride),
+            {"created_at__gte": _iso(at), "created_at__lt": _iso(at + found.stride)},
+        )
         for at in starts
     ]
 
@@ -142,7 +155,6 @@ def _steps(found: Overview, axes: Axes) -> list[Bar]:
     if not axes.number or not found.steps:
         return []
     top = max(part.total for part in found.steps.values())
-    empty = type(found.whole)(0, 0, 0)
     bars = []
     for step in range(min(found.steps), max(found.steps) + 1):
         low, high = step * found.width, (step + 1) * found.width
@@ -152,7 +164,7 @@ def _steps(found: Overview, axes: Axes) -> list[Bar]:
         if found.width == 1 and not last:
             link = {axes.number: str(low)}
         span = name if found.width == 1 or last else f"{low:,} to {high - 1:,}"
-        bars.append(_bar(found.steps.get(step, empty), top, name, f"{label(axes.number)} {span}", link))
+        bars.append(_bar(found.steps.get(step, NOBODY), top, name, f"{label(axes.number)} {span}", link))
     return bars
 
 
@@ -164,13 +176,12 @@ def _durations(found: Overview) -> list[Bar]:
     first, last = _without(few, sorted(found.bins), found), _without(few, sorted(found.bins, reverse=True), found)
     shown = {step: part for step, part in found.bins.items() if first <= step <= last}
     top = max(part.total for part in shown.values())
-    empty = type(found.whole)(0, 0, 0)
     bars = []
     for step in range(first, last + 1):
         low, high = 10 ** (step / 6), 10 ** ((step + 1) / 6)
         link = {"duration_seconds__gte": f"{low:.6g}", "duration_seconds__lt": f"{high:.6g}"}
         name = _ten(step // 6) if step % 6 == 0 else ""
-        bars.append(_bar(shown.get(step, empty), top, name, f"{duration(low)} to {duration(high)}", link))
+        bars.append(_bar(shown.get(step, NOBODY), top, name, f"{duration(low)} to {duration(high)}", link))
     return bars
 
 
@@ -206,10 +217,10 @@ def _heat(found: Overview, axes: Axes) -> tuple[list[str], list[tuple[str, list[
 
 def _square(part: Part, title: str, link: Link) -> Square:
     if part.rate is None:
-        return Square("–", compact(part.total), None, f"{title}: {part.total:,} sessions, none finished", link)
+        return Square("–", None, f"{title}: {part.total:,} sessions, none finished", link)  # noqa: RUF001
     shade = min(9, int((1 - part.rate) * 10)) if part.rate < 1 else 0
     shown = percent(part.rate)
-    return Square(shown, compact(part.finished), shade, f"{title}: {shown} of {part.finished:,} finished went well", link)
+    return Square(shown, shade, f"{title}: {shown} of {part.finished:,} finished went well", link)
 
 
 def _causes(found: Overview, axes: Axes) -> list[tuple[str, str, int, Link]]:
@@ -239,12 +250,20 @@ def _equals(column: str, value: Any) -> Link:
 
 
 def _name(value: Any) -> str:
-    return "none" if value is None else ("yes" if value else "no") if isinstance(value, bool) else str(value) or "(empty)"
+    return (
+        "none" if value is None else ("yes" if value else "no") if isinstance(value, bool) else str(value) or "(empty)"
+    )
 
 
 def _moment(at: datetime, stride: timedelta) -> str:
     at = at.astimezone(UTC)
-    return f"{at:%b} {at.day}, {at:%H}:00" if stride < timedelta(days=1) else f"{at:%b} {at.day}" if stride < timedelta(days=7) else f"{at:%b} {at.day}, {at.year}"
+    return (
+        f"{at:%b} {at.day}, {at:%H}:00"
+        if stride < timedelta(days=1)
+        else f"{at:%b} {at.day}"
+        if stride < timedelta(days=7)
+        else f"{at:%b} {at.day}, {at.year}"
+    )
 
 
 def _iso(at: datetime) -> str:

@@ -14,8 +14,6 @@ from ...sqltypes import sql_type
 from ..schema import is_large
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from psycopg.sql import Composable
 
     from ...columns import TableColumn
@@ -67,16 +65,16 @@ def page(table: Table, asked: Asked) -> Query[Rowset]:
         return Rowset(shown, found, behind)
 
     columns = SQL(", ").join([*map(_cut, needed.values()), *(name(key.name) for key in keys)])
-    text = statement(
-        load("select_sessions"), table=table.full, columns=columns, condition=place.sql, order=order.sql
-    )
+    text = statement(load("select_sessions"), table=table.full, columns=columns, condition=place.sql, order=order.sql)
     return Query(text, {**place.params, "limit": ROWS + 1}, read)
 
 
 def search(table: Table, text: str) -> list[dict[str, object]]:
     """Return alternatives that look for *text* in ids, in the errors, and in the first texts of the record."""
     texts = [column.name for column in table.columns if column.kind != "own" and sql_type(column.sql_type).family == "text" and is_large(column)]  # fmt: skip
-    return [{"thread_id__icontains": text}, {"run_id": text}, {"error__icontains": text}, *({f"{field}__icontains": text} for field in texts[:2])]  # fmt: skip
+    ways: list[dict[str, object]] = [{"thread_id__icontains": text}, {"run_id": text}, {"error__icontains": text}]
+    ways += [{f"{field}__icontains": text} for field in texts[:2]]
+    return ways
 
 
 def _cut(column: TableColumn) -> Composable:
@@ -84,8 +82,3 @@ def _cut(column: TableColumn) -> Composable:
     if not is_large(column):
         return SQL("{} AS {}").format(name(column.name), name(f"cut__{column.name}"))
     return SQL("left({}::text, {}) AS {}").format(name(column.name), SQL(str(CUT + 1)), name(f"cut__{column.name}"))
-
-
-def fields_of(columns: Sequence[TableColumn]) -> list[str]:
-    """Return their names."""
-    return [column.name for column in columns]

@@ -23,10 +23,15 @@ _DIFFED: Final = 3_000  # lines
 _CONTEXT: Final = 3
 _CODE: Final = re.compile(r"(^|_)(code|source|script|sql|query|solution|program|snippet|patch)($|_)")
 _KEYWORDS: Final = frozenset(
-    "and as assert async await break case class continue def del elif else except finally for from global if import in is lambda "
-    "match nonlocal not or pass raise return try while with yield function const let var new this typeof export default "
-    "public private static void struct fn impl use select where group order by insert update delete into values".split()
-)
+    {
+        "and", "as", "assert", "async", "await", "break", "case", "class", "continue", "def", "del", "elif",
+        "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "match",
+        "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield", "function",
+        "const", "let", "var", "new", "this", "typeof", "export", "default", "public", "private", "static",
+        "void", "struct", "fn", "impl", "use", "select", "where", "group", "order", "by", "insert", "update",
+        "delete", "into", "values",
+    }
+)  # fmt: skip
 _ATOMS: Final = frozenset(("None", "True", "False", "null", "true", "false", "self", "undefined", "nil"))
 _TOKENS: Final = re.compile(
     r"""(?P<c>\#[^\n]*|//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z))
@@ -37,7 +42,9 @@ _TOKENS: Final = re.compile(
     |(?P<w>[A-Za-z_]\w*)""",
     re.VERBOSE,
 )
-_JSON: Final = re.compile(r'(?P<k>"(?:[^"\\]|\\.)*"(?=\s*:))|(?P<s>"(?:[^"\\]|\\.)*")|(?P<n>-?\b\d[\d.eE+-]*)|(?P<w>[a-z]+)')
+_JSON: Final = re.compile(
+    r'(?P<k>"(?:[^"\\]|\\.)*"(?=\s*:))|(?P<s>"(?:[^"\\]|\\.)*")|(?P<n>-?\b\d[\d.eE+-]*)|(?P<w>[a-z]+)'
+)
 
 
 def is_code(name: str) -> bool:
@@ -102,11 +109,12 @@ def diff(old: object, new: object) -> list[DiffLine]:
         if lines:
             lines.append(DiffLine("gap", None, Markup(""), None, Markup("")))
         for tag, *places in group:
-            lines += _changed(tag, before, after, *places)
+            lines += _changed(tag, before, after, places)
     return lines
 
 
-def _changed(tag: str, before: Sequence[str], after: Sequence[str], i1: int, i2: int, j1: int, j2: int) -> Iterator[DiffLine]:  # noqa: PLR0917
+def _changed(tag: str, before: Sequence[str], after: Sequence[str], places: Sequence[int]) -> Iterator[DiffLine]:
+    i1, i2, j1, j2 = places
     for step in range(max(i2 - i1, j2 - j1)):
         i = i1 + step if i1 + step < i2 else None
         j = j1 + step if j1 + step < j2 else None
@@ -178,7 +186,7 @@ def number(value: Any) -> str:
 def duration(seconds: float | None) -> str:
     """Return *seconds* as people read them."""
     if seconds is None:
-        return "–"
+        return "–"  # noqa: RUF001
     if seconds < 1:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 60:  # noqa: PLR2004
@@ -191,7 +199,7 @@ def duration(seconds: float | None) -> str:
 def percent(rate: float | None) -> str:
     """Return a share as people read it; never 100 % where something failed."""
     if rate is None:
-        return "–"
+        return "–"  # noqa: RUF001
     shown = round(100 * rate)
     if shown == 100 and rate < 1:  # noqa: PLR2004
         return "99 %"

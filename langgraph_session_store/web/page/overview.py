@@ -28,11 +28,18 @@ if TYPE_CHECKING:
 
 LATEST: Final = 50_000
 """Sessions that the charts are about, so that their cost has a bound; the counters are about all."""
-_FRESH: Final = 2.0  # seconds that numbers are good for, at least
+_FRESH: Final = 1.0  # seconds that numbers are good for, at least
 _PATIENCE: Final = 10.0  # times as long as they took
 _KEPT: Final = 64  # filters
 _SHORT: Final = 100  # characters of a field whose values are worth comparing
-_WHOLE, _BUCKET, _FIELDS, _STEP, _BIN, _CAUSE = 31, 15, 23, 27, 29, 30  # GROUPING()'s bits are set where it is not grouped by
+_WHOLE, _BUCKET, _FIELDS, _STEP, _BIN, _CAUSE = (
+    31,
+    15,
+    23,
+    27,
+    29,
+    30,
+)  # GROUPING()'s bits are set where it is not grouped by
 
 
 class Part(NamedTuple):
@@ -48,11 +55,14 @@ class Part(NamedTuple):
         return self.good / self.finished if self.finished else None
 
 
+NOBODY: Final = Part(0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Overview:
     """What the charts show, about the latest sessions."""
 
-    whole: Part = Part(0, 0, 0)
+    whole: Part = NOBODY
     since: datetime | None = None
     p50: float | None = None
     p95: float | None = None
@@ -106,8 +116,8 @@ class Numbers:
         self.axes = Axes.of(reads.table)
         self._kept: OrderedDict[str, tuple[float, asyncio.Task[Any]]] = OrderedDict()
 
-    async def counts(self, filters: Mapping[str, object], any_of: Any = None) -> Counts:
-        """Return the counts of what matches."""
+    async def counts(self, filters: Mapping[str, object], any_of: Any = None) -> tuple[Counts, float]:
+        """Return the counts of what matches, and the seconds until they are asked for again."""
         condition = self._condition(filters, any_of)
 
         async def ask() -> Counts:
@@ -118,19 +128,19 @@ class Numbers:
             )
             return Counts(by_status, hour)
 
-        return await self._once("counts", condition, ask)  # type: ignore[no-any-return]
+        return await self._once("counts", condition, ask)
 
-    async def overview(self, filters: Mapping[str, object], any_of: Any = None) -> Overview:
-        """Return what the charts show of the latest that match."""
+    async def overview(self, filters: Mapping[str, object], any_of: Any = None) -> tuple[Overview, float]:
+        """Return what the charts show of the latest that match, and the seconds until it is asked for again."""
         condition = self._condition(filters, any_of)
-        return await self._once(  # type: ignore[no-any-return]
+        return await self._once(
             "overview", condition, lambda: self._reads.run(overview(self._reads.table, condition, self.axes))
         )
 
     def _condition(self, filters: Mapping[str, object], any_of: Any) -> Condition:
         return vocabulary(self._reads.table).where(filters, any_of)
 
-    async def _once(self, what: str, condition: Condition, ask: Callable[[], Awaitable[Any]]) -> Any:
+    async def _once(self, what: str, condition: Condition, ask: Callable[[], Awaitable[Any]]) -> tuple[Any, float]:
         await self._reads.ensure()
         key = what + fingerprint(condition, vocabulary(self._reads.table).order())
         until, task = self._kept.get(key, (0.0, None))
@@ -147,7 +157,8 @@ class Numbers:
             self._kept[key] = (time.monotonic(), task)
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
-        return await asyncio.shield(task)
+        found = await asyncio.shield(task)
+        return found, max(0.0, self._kept.get(key, (0.0, task))[0] - time.monotonic())
 
 
 def overview(table: Table, condition: Condition, axes: Axes) -> Query[Overview]:
@@ -217,4 +228,4 @@ def _is_short(column: TableColumn) -> bool:
 @cache
 def _load(what: str) -> SQL:
     _, _, text = files(__package__).joinpath("sql", f"{what}.sql").read_text("utf-8").partition("\n")
-    return SQL(text)  # type: ignore[arg-type]  # a file of ours
+    return SQL(text)

@@ -41,16 +41,33 @@ class Assets:
         """Return a file; HTTPException where there is none."""
         if (body := self._files.get(name)) is None:
             raise HTTPException(404, "There is no such file.")
-        kind = {"js": "text/javascript", "woff2": "font/woff2"}.get(name.rpartition(".")[2]) or mimetypes.guess_type(name)[0]
+        kind = {"js": "text/javascript", "woff2": "font/woff2"}.get(name.rpartition(".")[2]) or mimetypes.guess_type(
+            name
+        )[0]
         return Response(body, media_type=kind, headers={"Cache-Control": _WEEK})
 
 
 def environment() -> Environment:
     """Return the templates: all text is escaped, and a name that is missing is an error."""
     env = Environment(
-        loader=PackageLoader(__package__, "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, enable_async=False
+        loader=PackageLoader(__package__, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        enable_async=False,
     )
-    shown = (markup.label, markup.number, markup.duration, markup.percent, markup.compact, markup.as_json, markup.lines_of, markup.diff, markup.parts_of)
+    shown = (
+        markup.label,
+        markup.number,
+        markup.duration,
+        markup.percent,
+        markup.compact,
+        markup.as_json,
+        markup.lines_of,
+        markup.diff,
+        markup.parts_of,
+    )
     env.globals |= {function.__name__: function for function in shown} | {"link": view.link}
     return env
 
@@ -100,22 +117,28 @@ def _add_lists(router: APIRouter, reads: ReadStore, numbers: Numbers, env: Envir
             return Asked(asked.filters, listing.search(table, text), asked.words)
         return asked
 
-    def html(name: str, **values: Any) -> Response:
-        return Response(env.get_template(name).render(**values), media_type="text/html", headers=_FRAGMENT)
+    def html(name: str, fresh: float = 0.0, **values: Any) -> Response:
+        headers = {**_FRAGMENT, "X-Fresh-For": f"{fresh:.2f}"}  # seconds in which asking again would tell nothing new
+        return Response(env.get_template(name).render(**values), media_type="text/html", headers=headers)
 
     @router.get("/fragments/counters")
     async def counters(request: Request) -> Response:
         asked = ask(request)
-        others = {name: value for name, value in asked.filters.items() if name != "workflow_status"}  # each can be chosen
-        counts = await numbers.counts(others, asked.any_of)
-        return html("counters.html", counters=view.counters(counts, request.query_params.multi_items()), counts=counts)
+        others = {
+            name: value for name, value in asked.filters.items() if name != "workflow_status"
+        }  # each can be chosen
+        counts, fresh = await numbers.counts(others, asked.any_of)
+        shown = view.counters(counts, request.query_params.multi_items())
+        return html("counters.html", fresh, counters=shown, counts=counts)
 
     @router.get("/fragments/charts")
     async def drawn(request: Request) -> Response:
         asked = ask(request)
-        found = await numbers.overview(asked.filters, asked.any_of)
+        found, fresh = await numbers.overview(asked.filters, asked.any_of)
         drawn = charts(found, numbers.axes)
-        return html("charts.html", charts=drawn, judged=numbers.axes.judged, here=request.query_params.multi_items())
+        return html(
+            "charts.html", fresh, charts=drawn, judged=numbers.axes.judged, here=request.query_params.multi_items()
+        )
 
     @router.get("/fragments/filters")
     async def filters(request: Request) -> Response:

@@ -34,7 +34,9 @@ _SAID: Final = {
 _PLACE: Final = frozenset({"cursor"})
 _WORDS: Final = frozenset({"fields", "order_by", "cursor", "_q"})
 _TIMES: Final = ("created_at", "started_at", "finished_at", "updated_at")
-_HEAD: Final = frozenset({"thread_id", "workflow_status", "error", "rejected", "id", "recorded_at", "duration_seconds", *_TIMES})
+_HEAD: Final = frozenset(
+    {"thread_id", "workflow_status", "error", "rejected", "id", "recorded_at", "duration_seconds", *_TIMES}
+)
 
 
 class Counter(NamedTuple):
@@ -115,17 +117,30 @@ def chips(here: Pairs) -> list[Chip]:
         field, _, op = name.partition("__")
         path, _, last = op.rpartition("__")
         says = _SAID.get(op) or _SAID.get(last, "is")
-        shown = label(field) + (f" › {path.replace('__', ' › ')}" if path else f" › {op}" if op and op not in _SAID else "")
+        shown = label(field) + (
+            f" › {path.replace('__', ' › ')}" if path else f" › {op}" if op and op not in _SAID else ""  # noqa: RUF001
+        )
         if op == "isnull" and value.lower() in ("false", "f", "no", "n", "off", "0"):
             says = "has a value"
         rest = [pair for index, pair in enumerate(here) if index != place and pair[0] not in _PLACE]
-        found.append(Chip("Any of" if name == "any_of" else shown, says, "" if op == "isnull" else value, name, value, address(rest)))
+        found.append(
+            Chip(
+                "Any of" if name == "any_of" else shown,
+                says,
+                "" if op == "isnull" else value,
+                name,
+                value,
+                address(rest),
+            )
+        )
     return found
 
 
 def exported(here: Pairs) -> str:
     """Return the query of an export of what is shown, by the words of the API."""
-    return urlencode([(name, value) for name, value in here if name not in ("cursor", "_q")], quote_via=quote, errors="replace")
+    return urlencode(
+        [(name, value) for name, value in here if name not in ("cursor", "_q")], quote_via=quote, errors="replace"
+    )
 
 
 def heads(table: Table, columns: Sequence[TableColumn], order_by: Sequence[str], here: Pairs) -> list[Head]:
@@ -154,12 +169,16 @@ def choices(record: type[SessionRecord], table: Table) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "label": label(name),
-                "widget": "choice" if values else {"boolean": "bool", "number": "number", "time": "time"}.get(family, "text"),
+                "widget": "choice"
+                if values
+                else {"boolean": "bool", "number": "number", "time": "time"}.get(family, "text"),
                 "ops": [(op, _SAID[op]) for op in ops],
                 "values": values,
             }
         )
-    return sorted(found, key=lambda item: (item["name"] not in declared and item["name"] != "workflow_status", item["label"]))
+    return sorted(
+        found, key=lambda item: (item["name"] not in declared and item["name"] != "workflow_status", item["label"])
+    )
 
 
 def _values(annotation: Any) -> list[str]:

@@ -78,6 +78,7 @@ async function load(name, { fresh = false } = {}) {
   try {
     const answer = await ask(fragmentAddress(name), { signal: running.signal });
     const text = answer.ok ? await answer.text() : null;
+    region.fresh = Date.now() + 1000 * Number(answer.headers.get("X-Fresh-For") ?? 0);
     if (running.signal.aborted) return;
     if (text === null) showProblem(region, await detail(answer), answer.status);
     else show(name, region, text);
@@ -138,7 +139,7 @@ const timers = new Map();
 function later(name) {
   const region = regions.get(name);
   if (!region || timers.has(name)) return;
-  const wait = Math.max(150, REFRESH[name] - (Date.now() - region.last));
+  const wait = Math.max(150, region.last + REFRESH[name] - Date.now(), (region.fresh ?? 0) + 20 - Date.now());
   timers.set(name, setTimeout(() => { timers.delete(name); if (!document.hidden) load(name); else region.stale = true; }, wait));
 }
 

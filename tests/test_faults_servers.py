@@ -1,0 +1,164 @@
+"""Servers that fail over, freeze, stand by, or hide behind a pooler."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from chaos.agent import Content, balanced, graph, record, recorder
+from chaos.fleet import Fleet, size, tell, until
+from chaos.pair import Bouncer, Pair
+from conftest import open_folder
+from test_faults import contents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Server
+
+pytestmark = pytest.mark.timeout(180)
+
+CHAOS = Path(__file__).parent / "chaos"
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with Pair(open_folder()) as pair:
+        yield pair
+
+
+def test_a_promotion_in_the_middle_of_a_load(pair: Pair, tmp_path: Path) -> None:
+    runs = size(200, 2000)
+    pair.execute("a", "CREATE SCHEMA failover")
+    with recorder(pair.dsn, "failover", tmp_path) as subject:
+        runnable, outage = subject.attach(graph()), 0.0
+        for number in range(runs):
+            if number == runs // 2:
+                pair.kill("a")
+                threading.Timer(0.5, pair.promote).start()
+                began = time.monotonic()
+            record(runnable, f"t-{number % 50}", Content("f", number))
+            assert balanced(subject)
+            time.sleep(0.005)
+        assert subject.flush(90)
+        outage = time.monotonic() - began
+        assert balanced(subject)
+    tell(runs=runs, seconds_from_the_kill_until_all_is_stored=f"{outage:.1f}")
+    assert contents(pair.dsn_of("b"), "failover") == {Content("f", number) for number in range(runs)}
+    assert Fleet(pair.dsn_of("b"), "failover", tmp_path).stale() == []
+
+
+def test_a_standby_takes_nothing_and_nothing_is_lost(pair: Pair, tmp_path: Path) -> None:
+    pair.execute("a", "CREATE SCHEMA standby")
+    with recorder(pair.dsn_of("b"), "standby", tmp_path) as subject:
+        runnable = subject.attach(graph())
+        for number in range(20):
+            record(runnable, f"t-{number}", Content("s", number))
+        until(lambda: subject.stats().last_error == "25006", 30)
+        stats = subject.stats()
+        assert (stats.pending, stats.quarantined, stats.state) == (40, 0, "retrying")
+        pair.promote()
+        assert subject.flush(60)
+        assert balanced(subject)
+    assert contents(pair.dsn_of("b"), "standby") == {Content("s", number) for number in range(20)}
+
+
+def test_a_frozen_server_is_left_and_holds_up_no_exit(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langgraph_session_store.sink.Connection.answer", 1.0)
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA frozen")
+    family = [server.postmaster, *server.postmaster.children(recursive=True)]
+    subject = recorder(server.dsn, "frozen", tmp_path / "spool")
+    runnable = subject.attach(graph())
+    record(runnable, "t-0", Content("z", 0))
+    assert subject.flush(30)
+    family = [server.postmaster, *server.postmaster.children(recursive=True)]
+    for process in family:
+        process.suspend()
+    try:
+        for number in range(1, 20):
+            record(runnable, f"t-{number}", Content("z", number))
+        until(lambda: subject.stats().retries > 0, 30)  # the connection is given up
+        env = os.environ | {"CHAOS_DSN": server.dsn, "CHAOS_SCHEMA": "frozen", "CHAOS_SPOOL": str(tmp_path / "other")}
+        script = subprocess.Popen([sys.executable, CHAOS / "script.py", "end"], env=env, stdout=subprocess.PIPE)
+        assert script.stdout is not None
+        assert script.stdout.readline() == b"ready\n"
+        began = time.monotonic()
+        assert script.wait(20) == 0
+        tell(exit_seconds=f"{time.monotonic() - began:.2f}")
+    finally:
+        for process in family:
+            process.resume()
+    assert subject.flush(60)
+    assert subject.close(10)
+    assert contents(server.dsn, "frozen") == {Content("z", number) for number in range(20)}
+
+
+@pytest.mark.requires("pgbouncer")
+def test_a_pooler_in_transaction_mode(dsn: str, schema: str, tmp_path: Path) -> None:
+    target = conninfo_to_dict(dsn)
+    way = Bouncer(
+        open_folder(), str(target["host"]), int(target.get("port", 5432)), str(target["user"]), str(target["dbname"])
+    )
+    count, runs = 4, size(40, 400)
+    with way:
+        until(lambda: (way.folder / ".s.PGSQL.6432").exists(), 30)
+        subjects = [recorder(way.dsn, schema, tmp_path / f"{number}") for number in range(count)]
+        subjects[0]._store.setup()
+
+        def work(slot: int) -> None:
+            runnable = subjects[slot].attach(graph())
+            for number in range(runs):
+                record(runnable, f"t-{number % 10}", Content(f"w{slot}", number))
+                if number == runs // 2 and slot == 0:
+                    _kill_backends(dsn)
+
+        threads = [threading.Thread(target=work, args=(slot,)) for slot in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(subject.flush(60) for subject in subjects)
+        assert all(balanced(subject) for subject in subjects)
+        assert all(subject.stats().quarantined == 0 for subject in subjects)
+        for subject in subjects:
+            subject.close()
+    assert contents(dsn, schema) == {Content(f"w{slot}", number) for slot in range(count) for number in range(runs)}
+    assert Fleet(dsn, schema, tmp_path).stale() == []
+
+
+def _kill_backends(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            " AND application_name = 'langgraph-session-store'"
+        )
+
+
+def test_four_at_once_set_up_a_table_that_is_not_there(dsn: str, schema: str, tmp_path: Path) -> None:
+    subjects = [recorder(dsn, schema, tmp_path / f"{number}") for number in range(4)]
+    graphs = [subject.attach(graph()) for subject in subjects]
+    for number, runnable in enumerate(graphs):
+        record(runnable, f"t-{number}", Content("setup", number))
+    assert all(subject.flush(60) for subject in subjects)
+    assert [subject.stats().quarantined for subject in subjects] == [0] * 4
+    for subject in subjects:
+        subject.close()
+    assert contents(dsn, schema) == {Content("setup", number) for number in range(4)}
+
+
+def test_signals_are_left_alone() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    import langgraph_session_store  # noqa: F401
+
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before

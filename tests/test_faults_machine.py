@@ -21,6 +21,7 @@ from langgraph_session_store.row import Row, Slot, merge, own
 from langgraph_session_store.spool import queue as spool_module
 from langgraph_session_store.spool.segment import MAGIC, Frame, scan
 from langgraph_session_store.writer import Retry, Written
+from langgraph_session_store.writer import feed as feed_module
 from langgraph_session_store.writer import pump as pump_module
 from langgraph_session_store.writer.intake import Intake
 from langgraph_session_store.writer.pump import Pump
@@ -118,7 +119,7 @@ class Faults(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         for module, name, value in (
             (spool_module, "ROLL", 2000), (spool_module, "IDLE", 0.0), (spool_module, "RETRY", 0.0),
-            (pump_module, "SURVEY", 0.0), (pump_module, "ROWS", 7),
+            (pump_module, "SURVEY", 0.0), (pump_module, "ROWS", 7), (feed_module, "UNSURE", 1500),
         ):  # fmt: skip
             self.patch.setattr(module, name, value)
         self.real = time.time_ns

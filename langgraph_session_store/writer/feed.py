@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from ..clock import Clock
     from ..spool.journal import Counts
 
-UNSURE: Final = 1_000_000
-"""Microseconds by which two processes' corrections of one unanchored time may differ, with a wide margin."""
+UNSURE: Final = 20_000
+"""Microseconds by which two processes' corrections of one unanchored time may differ: some round trips.
+
+Within them a run that died could win over the next one of its thread; beyond them it could stay ``running``, which is the lesser evil.
+"""
 
 
 class Source(Protocol):

@@ -18,7 +18,7 @@ from .errors import FilterError
 from .query import Query, Rows, Table, name, statement
 from .session import Analytics, AnalyticsGroup, NumericSummary, success_rate
 from .sql import load
-from .sqltypes import REAL, sql_type
+from .sqltypes import sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -161,8 +161,7 @@ def _columns(plan: _Plan) -> Iterable[Composable]:
     if plan.scored:
         yield SQL("tests_passed")
     for column in plan.numeric:
-        cast = "{0}::double precision AS {0}" if sql_type(column.sql_type) is REAL else "{0}"
-        yield SQL(cast).format(name(column.name))
+        yield name(column.name)
 
 
 def _parts(plan: _Plan) -> Iterable[Composable]:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg
 import pytest
-from psycopg import sql
-
 from chaos.agent import BODY, Content, balanced, config, graph, inputs, record, recorder
 from chaos.fleet import Fleet, size, tell, until
-from langgraph_session_store import logs
 from proxy import Proxy
+from psycopg import sql
+
+from langgraph_session_store import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

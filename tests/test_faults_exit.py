@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
 from chaos.agent import Content, recorder
 from chaos.fleet import LONG, tell, until
 from proxy import Proxy
@@ -89,7 +88,7 @@ def check(proxy: Proxy, dsn: str, schema: str, started: Started, took: float) ->
         until(lambda: len(contents(dsn, schema)) >= RUNS, 30)
     tell(at_exit=at_exit, after_the_next_start=len(contents(dsn, schema)), exit_seconds=f"{took:.2f}")
     assert contents(dsn, schema) == {Content("served", number) for number in range(RUNS)}
-    assert "Traceback" not in log.replace("Traceback (most recent call last):\n  File \"<frozen", ""), log
+    assert "Traceback" not in log.replace('Traceback (most recent call last):\n  File "<frozen', ""), log
     assert "canary" not in log
     assert took < 10  # a hang, not a measurement: that is in docs/reliability.md
 

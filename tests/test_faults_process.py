@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from chaos.agent import Content, balanced, graph, record, recorder
 from chaos.fleet import Fleet, size, tell, until
-from langgraph_session_store import logs
-from langgraph_session_store.writer import intake as intake_module
 from proxy import Proxy
 from test_faults import contents, rows
+
+from langgraph_session_store import logs
+from langgraph_session_store.writer import intake as intake_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

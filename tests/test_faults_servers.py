@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
-
 from chaos.agent import Content, balanced, graph, record, recorder
 from chaos.fleet import Fleet, size, tell, until
 from chaos.pair import Bouncer, Pair
 from conftest import open_folder
+from psycopg.conninfo import conninfo_to_dict
 from test_faults import contents
 
 if TYPE_CHECKING:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
-import pytest
 from nbclient import NotebookClient
+
+if TYPE_CHECKING:
+    import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 NOTEBOOK = nbformat.read(EXAMPLES / "past_runs.ipynb", as_version=4)

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from langgraph_session_store import _store
+from langgraph_session_store.store import base
 from langgraph_session_store.errors import (
     ConfigError,
     DataError,
@@ -623,7 +623,7 @@ def test_connections_prepare_what_asks_for_it_and_set_nothing(store: Any) -> Non
 
 def test_behind_a_pooler_nothing_is_prepared(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
     another = Query(b"SELECT false, 0", {}, lambda rows, _: rows[0])
-    monkeypatch.setattr(_store.schema, "surroundings", lambda: another)  # than the process that greeted
+    monkeypatch.setattr(base.schema, "surroundings", lambda: another)  # than the process that greeted
     for _ in range(10):
         store.get("t")
     assert store.run(Query(b"SELECT count(*) FROM pg_prepared_statements", {}, lambda rows, _: rows[0][0])) == 0

@@ -40,7 +40,7 @@ for verb, name in (
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from langgraph_session_store import __version__
+        from .. import __version__
 
         typer.echo(f"session-store {__version__}")
         raise typer.Exit

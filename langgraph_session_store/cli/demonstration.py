@@ -6,11 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from langgraph_session_store.recorder import SessionRecorder
+from ..recorder import SessionRecorder
 
 if TYPE_CHECKING:
-    from langgraph_session_store.store import SessionStore
-
+    from ..store import SessionStore
     from .output import Output
 
 USER: Final = "demo"

@@ -15,11 +15,10 @@ from psycopg import pq
 from psycopg.sql import SQL
 from rich.text import Text
 
-from langgraph_session_store.conninfo import connection_errors, resolve
-from langgraph_session_store.errors import SessionStoreError
-from langgraph_session_store.query import drive
-from langgraph_session_store.schema import describe, install
-
+from ..conninfo import connection_errors, resolve
+from ..errors import SessionStoreError
+from ..query import drive
+from ..schema import describe, install
 from . import exits, spools
 from .options import Source, SpoolDir, with_source
 from .output import Output, plural, seconds, size
@@ -28,10 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from langgraph_session_store.conninfo import Target
-    from langgraph_session_store.query import Query, Table
-    from langgraph_session_store.schema import Report
-
+    from ..conninfo import Target
+    from ..query import Query, Table
+    from ..schema import Report
     from .spools import SpoolState
 
 Status = Literal["ok", "note", "warning", "problem"]
@@ -104,7 +102,7 @@ def check_all(at: Source, spool_dir: Path | None) -> Iterator[Finding]:
 
 
 def _program() -> Finding:
-    from langgraph_session_store import __version__
+    from .. import __version__
 
     libpq = pq.version()
     told = f"langgraph-session-store {__version__}, Python {platform.python_version()}, psycopg {psycopg.__version__}"

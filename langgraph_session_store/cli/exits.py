@@ -16,8 +16,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from langgraph_session_store.errors import ConfigError, FilterError, SessionStoreError, UnavailableError
-
+from ..errors import ConfigError, FilterError, SessionStoreError, UnavailableError
 from . import helping
 
 MISSING: Final = 1

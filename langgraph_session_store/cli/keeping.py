@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langgraph_session_store.query import Table
-from langgraph_session_store.schema import describe, script
-from langgraph_session_store.sink import PostgresSink
-from langgraph_session_store.writer import drain as drain_spool
-
+from ..query import Table
+from ..schema import describe, script
+from ..sink import PostgresSink
+from ..writer import drain as drain_spool
 from . import exits, spools
 from .options import Source, SpoolDir, Yes, past, read_filters, read_moment, with_source
 from .output import Output, plural, size, stamp
 
 if TYPE_CHECKING:
-    from langgraph_session_store.store import SessionStore
+    from ..store import SessionStore
 
 
 @with_source
@@ -193,7 +192,7 @@ def serve(
     port: Annotated[int, typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="On which port.")] = 8000,
 ) -> None:
     """Serve the REST interface and the live dashboard."""
-    from langgraph_session_store import web
+    from .. import web
 
     def ready(url: str) -> None:
         if out.json:

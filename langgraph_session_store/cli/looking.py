@@ -195,7 +195,7 @@ def export(
     All that match, in constant memory. A file is renamed into place when it is whole. csv cells that a spreadsheet would take for formulas get
     an apostrophe.
     """
-    from langgraph_session_store import export as exporting
+    from .. import export as exporting
 
     to_output = path == "-"
     if not to_output and file_format is None:
@@ -248,7 +248,7 @@ def clusters(
 
     In a pipe: a line per session, its thread id and the number and name of its group. With --json: the groups and their sessions.
     """
-    from langgraph_session_store.clusters import cluster_sessions
+    from ..clusters import cluster_sessions
 
     texts, kinds = text.split(","), categorical.split(",") if categorical else []
     with at.open() as store, out.progress("Reading", quiet=out.json):

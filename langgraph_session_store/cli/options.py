@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from langgraph_session_store import queries
-from langgraph_session_store.columns import CALL_WORDS, OWN
-from langgraph_session_store.conninfo import resolve
-from langgraph_session_store.errors import ConfigError, FilterError, SchemaError
-from langgraph_session_store.filters import OPERATORS, Vocabulary
-from langgraph_session_store.query import Table
-from langgraph_session_store.record import SessionRecord, check_table, table_columns, table_name
-from langgraph_session_store.records import MessagesSession, ProblemSession
-from langgraph_session_store.schema import describe
-from langgraph_session_store.store import SessionStore
-
+from .. import queries
+from ..columns import CALL_WORDS, OWN
+from ..conninfo import resolve
+from ..errors import ConfigError, FilterError, SchemaError
+from ..filters import OPERATORS, Vocabulary
+from ..query import Table
+from ..record import SessionRecord, check_table, table_columns, table_name
+from ..records import MessagesSession, ProblemSession
+from ..schema import describe
+from ..store import SessionStore
 from . import exits
 from .output import Output
 

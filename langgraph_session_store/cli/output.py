@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from langgraph_session_store.encode import to_json
-
+from ..encode import to_json
 from . import exits
 
 if TYPE_CHECKING:

@@ -8,19 +8,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from langgraph_session_store.row import loads
-from langgraph_session_store.spool import spool_home
-from langgraph_session_store.spool.aside import LOSSES, QUARANTINE
-from langgraph_session_store.spool.journal import OPEN_RUNS, SUFFIX
-from langgraph_session_store.spool.lease import Lease, check, on_network
-from langgraph_session_store.spool.segment import Frame, scan
+from ..row import loads
+from ..spool import spool_home
+from ..spool.aside import LOSSES, QUARANTINE
+from ..spool.journal import OPEN_RUNS, SUFFIX
+from ..spool.lease import Lease, check, on_network
+from ..spool.segment import Frame, scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from langgraph_session_store.conninfo import Target
-    from langgraph_session_store.query import Table
+    from ..conninfo import Target
+    from ..query import Table
 
 _COUNTED: Final = 64 << 20  # bytes of a spool whose events are counted one by one
 

@@ -11,8 +11,7 @@ from .output import STATUS_STYLES, Column, number, plain, plural, printable, sec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from langgraph_session_store.session import Analytics, Summary
-
+    from ..session import Analytics, Summary
     from .output import Output
 
 _BAR: Final = 24  # columns

@@ -11,21 +11,19 @@ from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.text import Text
 
-from langgraph_session_store import queries
-from langgraph_session_store.encode import to_json
-from langgraph_session_store.sqltypes import sql_type
-
+from .. import queries
+from ..encode import to_json
+from ..sqltypes import sql_type
 from .output import Column, age, plain, plural, printable, seconds, shown, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from langgraph_session_store.clusters import Clusters
-    from langgraph_session_store.columns import TableColumn
-    from langgraph_session_store.query import Table
-    from langgraph_session_store.session import Session, SessionVersion
-
+    from ..clusters import Clusters
+    from ..columns import TableColumn
+    from ..query import Table
+    from ..session import Session, SessionVersion
     from .output import Output
 
 _LONG: Final = 200  # characters of a text that gets lines of its own

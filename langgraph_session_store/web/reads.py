@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from datetime import datetime
 
-    from .._engine import AsyncConnection
+    from ..store.engine import AsyncConnection
     from ..query import Query
     from ..store import SessionStore
 
@@ -89,8 +89,8 @@ class ReadStore(AsyncSessionStore):
     @asynccontextmanager
     async def _reading(self) -> AsyncGenerator[AsyncConnection, None]:
         async with self._connection() as connection:
-            await connection.execute(self._begin)  # both in one round trip
             try:
+                await connection.execute(self._begin)  # both in one round trip
                 yield connection
             except BaseException:
                 await _rollback(connection)

@@ -99,10 +99,10 @@ class Axes(NamedTuple):
 
     @classmethod
     def of(cls, table: Table) -> Axes:
-        """Choose them: short texts and choices, then the table's own; the first whole number."""
+        """Choose them: short texts and choices, then whose run it was; the first whole number."""
         declared = [column for column in table.columns if column.kind != "own"]
         short = [column.name for column in declared if _is_short(column)]
-        first, second = [*short, *(["workflow_status"] if short else ["graph_name", "workflow_status"])][:2]
+        first, second = [*short, "graph_name", "user_id"][:2]
         whole = [column.name for column in declared if column.sql_type in ("integer", "bigint", "smallint")]
         judged = any(column.name == "tests_passed" and column.sql_type == "boolean" for column in declared)
         return cls(first, second, whole[0] if whole else None, judged)

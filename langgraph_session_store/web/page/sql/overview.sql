@@ -28,7 +28,7 @@ cells AS (
         first,
         second,
         least(floor(number / width), 11)::integer AS step,
-        floor(6 * log(greatest(duration_seconds, 0.001)))::integer AS bin,
+        CASE WHEN duration_seconds > 0 THEN floor(6 * log(greatest(duration_seconds, 0.001)))::integer END AS bin,
         workflow_status IN ('completed', 'failed') AS finished,
         workflow_status IN ('completed', 'failed') AND passed AS good,
         cause,

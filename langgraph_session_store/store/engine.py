@@ -16,16 +16,16 @@ from weakref import WeakKeyDictionary
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
-from ._store import CHUNK, BaseStore
-from .conninfo import connection_errors
-from .errors import UnavailableError
-from .query import drive
+from ..conninfo import connection_errors
+from ..errors import UnavailableError
+from ..query import drive
+from .base import CHUNK, BaseStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
-    from .query import Query, Steps
-    from .schema import Report
+    from ..query import Query, Steps
+    from ..schema import Report
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]

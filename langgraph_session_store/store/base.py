@@ -9,21 +9,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypedDict, TypeVar
 
-from . import frames, queries, schema, writes
-from .analytics import analytics
-from .clock import Clock, monotonic, to_datetime
-from .columns import OWN
-from .conninfo import Target, resolve
-from .driver import translated
-from .embedded import embedded_server
-from .encode import clean_text, thread_key, to_json
-from .errors import ConfigError, FilterError
-from .extract import extract, field_value
-from .query import Steps, Table
-from .record import SessionRecord, check_table, record_fields, table_columns, table_name
-from .records import ProblemSession
-from .row import Row, Slot, Value, own
-from .writes import Batch, batches
+from .. import frames, queries, schema, writes
+from ..analytics import analytics
+from ..clock import Clock, monotonic, to_datetime
+from ..columns import OWN
+from ..conninfo import Target, resolve
+from ..driver import translated
+from ..embedded import embedded_server
+from ..encode import clean_text, thread_key, to_json
+from ..errors import ConfigError, FilterError
+from ..extract import extract, field_value
+from ..query import Steps, Table
+from ..record import SessionRecord, check_table, record_fields, table_columns, table_name
+from ..records import ProblemSession
+from ..row import Row, Slot, Value, own
+from ..writes import Batch, batches
 
 if TYPE_CHECKING:
     import os
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from .columns import TableColumn
-    from .paging import Condition
-    from .query import Query
-    from .session import Analytics
+    from ..columns import TableColumn
+    from ..paging import Condition
+    from ..query import Query
+    from ..session import Analytics
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -149,7 +149,9 @@ class BaseStore:
         if self._setup or distributed is not None:
             report = yield from schema.install(self.table, distributed=bool(distributed))
         self._spread, speaker = yield schema.surroundings()
-        if speaker == self._greeter:  # no pooler stands between: what asks for it is prepared, and nothing else is run so often
+        if (
+            speaker == self._greeter
+        ):  # no pooler stands between: what asks for it is prepared, and nothing else is run so often
             self._preparing = {"prepare_threshold": 2**31}
         before = monotonic()
         now = yield writes.clock()

@@ -10,7 +10,6 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psycopg.conninfo import make_conninfo
@@ -19,6 +18,7 @@ from langgraph_session_store.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 SETTINGS = {"max_wal_size": "8GB", "shared_buffers": "512MB", "effective_cache_size": "4GB", "work_mem": "16MB"}
 """What one would set on a server for a million rows; all else is the default."""

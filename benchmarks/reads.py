@@ -85,7 +85,7 @@ class Bench:
             )
             filters: dict[str, Any] = {"topic": topic, "difficulty": "hard", "tests_passed": True}
             contest = Contest(f"newest 50 of topic {topic}, hard, passed", "at most 3 ms")
-            run = {
+            run: dict[str, Callable[[], object]] = {
                 "single-column indexes": lambda text=text, topic=topic: self.first(text, topic),
                 "store.query": lambda filters=filters: self.store.query(**filters),
             }
@@ -101,7 +101,10 @@ class Bench:
             place += step
         contest = Contest(f"page {place // 50 + 1:,} of 50", "at most 1.5x of page 1")
         offset = SQL("SELECT * FROM {} ORDER BY created_at DESC OFFSET %s LIMIT 50").format(Identifier("bench", FIRST))
-        run = {"page 1": self.store.query, "by cursor": lambda: self.store.query(cursor=cursor)}
+        run: dict[str, Callable[[], object]] = {
+            "page 1": self.store.query,
+            "by cursor": lambda: self.store.query(cursor=cursor),
+        }
         contest.run(run, 60, warm=3)
         contest.run({"by OFFSET": lambda: self.bare.execute(offset, [place]).fetchall()}, 3)
         return [contest]
@@ -109,14 +112,14 @@ class Bench:
     def analytics(self) -> list[Contest]:
         """Hold one statement against those that a first version would run, on its table and its indexes."""
         contest = Contest("full analytics", "at least 8x faster than six queries: at most 0.125x")
-        run = {
+        run: dict[str, Callable[[], object]] = {
             "six queries": lambda: [self.first(text) for text in SIX],
             "six, and durations and times": lambda: [self.first(text) for text in (*SIX, SEVENTH)],
             "store.analytics": self.store.analytics,
         }
         contest.run(run, 9)
         sliced = Contest("analytics by topic, one month", "no goal")
-        month = {"created_at__gte": "2025-06-01", "created_at__lt": "2025-07-01"}
+        month: dict[str, Any] = {"created_at__gte": "2025-06-01", "created_at__lt": "2025-07-01"}
         sliced.run({"store.analytics": lambda: self.store.analytics(group_by="topic", bucket="day", **month)}, 5)
         return [contest, sliced]
 
@@ -175,10 +178,10 @@ def child(name: str, dsn: str) -> tuple[float, float]:
     table = store.table.full.as_string(None)
 
     def copy() -> None:
-        with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
-            with cursor.copy(f"COPY (SELECT * FROM {table} ORDER BY created_at DESC, id DESC) TO STDOUT (FORMAT binary)") as out:  # fmt: skip
-                for _ in out:
-                    pass
+        text = f"COPY (SELECT * FROM {table} ORDER BY created_at DESC, id DESC) TO STDOUT (FORMAT binary)"
+        with psycopg.connect(dsn) as connection, connection.cursor().copy(text) as out:
+            for _ in out:
+                pass
 
     def stream() -> None:
         with store.batches() as batches:

@@ -109,7 +109,7 @@ def test_a_database_that_is_down_for_all_runs_costs_neither_rows_nor_memory(
 
 
 @pytest.mark.parametrize("fault", ["refused", "black hole", "reset", "half open", "slow", "killed"])
-def test_a_network_fault_in_the_middle_of_a_load(
+def test_a_network_fault_in_the_middle_of_a_load(  # noqa: PLR0917 - fixtures
     proxy: Proxy, dsn: str, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, fault: str
 ) -> None:
     monkeypatch.setattr("langgraph_session_store.sink.Connection.answer", 1.0)
@@ -193,7 +193,9 @@ def test_poison_among_good_runs(dsn: str, schema: str, tmp_path: Path) -> None:
         stats = subject.stats()
     seen = rows(dsn, schema, "SELECT thread_id, workflow_status, topic, rejected::text FROM {sessions}")
     degraded = {int(thread[2:]) for thread, _, _, why in seen if why is not None and "23514" in why}
-    good = {int(thread[2:]) for thread, status, topic, why in seen if (status, topic, why) == ("completed", "arrays", None)}
+    good = {
+        int(thread[2:]) for thread, status, topic, why in seen if (status, topic, why) == ("completed", "arrays", None)
+    }
     kept = [path for path in tmp_path.rglob("poison-*") if path.stat().st_size]
     tell(runs=runs, bad=len(bad), good=len(good), degraded=len(degraded), payloads_kept=len(kept))
     assert degraded == bad
@@ -247,7 +249,7 @@ def _deadlocks(dsn: str) -> int:
 
 
 @pytest.mark.parametrize("contact", ["before", "after"])
-def test_the_newest_wins_however_wrong_the_clocks_are(
+def test_the_newest_wins_however_wrong_the_clocks_are(  # noqa: PLR0917 - fixtures
     proxy: Proxy, dsn: str, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contact: str
 ) -> None:
     """*contact*: whether the processes have heard of the database before their runs, or only after them."""

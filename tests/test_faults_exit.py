@@ -88,7 +88,7 @@ def check(proxy: Proxy, dsn: str, schema: str, started: Started, took: float) ->
         until(lambda: len(contents(dsn, schema)) >= RUNS, 30)
     tell(at_exit=at_exit, after_the_next_start=len(contents(dsn, schema)), exit_seconds=f"{took:.2f}")
     assert contents(dsn, schema) == {Content("served", number) for number in range(RUNS)}
-    assert "Traceback" not in log.replace('Traceback (most recent call last):\n  File "<frozen', ""), log
+    assert "Traceback" not in log, log
     assert "canary" not in log
     assert took < 10  # a hang, not a measurement: that is in docs/reliability.md
 
@@ -103,9 +103,7 @@ def prepare(proxy: Proxy, database: str) -> None:
 
 @pytest.mark.parametrize("database", DATABASES)
 @pytest.mark.parametrize("server", SERVERS)
-def test_sigterm_to_a_server(
-    proxy: Proxy, dsn: str, schema: str, tmp_path: Path, server: str, database: str
-) -> None:
+def test_sigterm_to_a_server(proxy: Proxy, dsn: str, schema: str, tmp_path: Path, server: str, database: str) -> None:  # noqa: PLR0917 - fixtures
     prepare(proxy, database)
     path = str(tmp_path / "s")
     words = [word.format(socket=path, asgi_worker=asgi_worker()) for word in SERVERS[server]]
@@ -121,7 +119,7 @@ def test_sigterm_to_a_server(
 
 @pytest.mark.parametrize("database", DATABASES)
 @pytest.mark.parametrize("how", SCRIPTS)
-def test_the_end_of_a_script(proxy: Proxy, dsn: str, schema: str, tmp_path: Path, how: str, database: str) -> None:
+def test_the_end_of_a_script(proxy: Proxy, dsn: str, schema: str, tmp_path: Path, how: str, database: str) -> None:  # noqa: PLR0917 - fixtures
     prepare(proxy, database)
     started = Started(["script.py", how], proxy, schema, tmp_path)
     try:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ def spools(root: Path) -> list[Path]:
     return [path for path in root.rglob("losses") if path.is_file()] + list(root.glob("*/losses/*"))
 
 
-def test_a_full_disk(
+def test_a_full_disk(  # noqa: PLR0917 - fixtures
     proxy: Proxy, dsn: str, schema: str, disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     monkeypatch.setattr(intake_module, "MEMORY_ROWS", 60)
@@ -185,7 +186,7 @@ def test_a_disk_that_fails_to_read(
     real = os.pread
 
     def pread(descriptor: int, length: int, offset: int) -> bytes:
-        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(".seg"):
+        if Path(f"/proc/self/fd/{descriptor}").readlink().suffix == ".seg":
             raise OSError(5, "Input/output error")
         return real(descriptor, length, offset)
 
@@ -238,6 +239,25 @@ def test_what_a_dead_process_did_keeps_its_order(
         second._writer.start()
         until(lambda: Content("dead", 1) in contents(dsn, schema) if _is_set_up(dsn, schema) else False, 30)
         until(lambda: second.stats().pending == 0, 30)
+    assert rows(dsn, schema, "SELECT workflow_status FROM {sessions}") == [("completed",)]
+
+
+def test_a_run_that_died_does_not_win_over_the_next_one_a_moment_later(
+    proxy: Proxy, dsn: str, schema: str, tmp_path: Path
+) -> None:
+    proxy.refuse()
+    first = recorder(proxy.dsn, schema, tmp_path)
+    first._writer.start = lambda: None
+    metadata = {"ls_integration": "langgraph", "thread_id": "t"}
+    first.callbacks[0].on_chain_start({}, {}, run_id=uuid.uuid4(), metadata=metadata, name="agent")
+    first._writer._intake.spool.forget()  # kill -9, in the middle of a run
+    time.sleep(0.1)
+    with recorder(proxy.dsn, schema, tmp_path) as second:
+        record(second.attach(graph()), "t", Content("next", 1))
+        proxy.open()
+        until(lambda: second.stats().abandoned == 1, 30)
+        assert second.flush(30)
+        assert balanced(second)
     assert rows(dsn, schema, "SELECT workflow_status FROM {sessions}") == [("completed",)]
 
 

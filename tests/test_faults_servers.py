@@ -72,7 +72,9 @@ def test_a_standby_takes_nothing_and_nothing_is_lost(pair: Pair, tmp_path: Path)
     assert contents(pair.dsn_of("b"), "standby") == {Content("s", number) for number in range(20)}
 
 
-def test_a_frozen_server_is_left_and_holds_up_no_exit(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frozen_server_is_left_and_holds_up_no_exit(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("langgraph_session_store.sink.Connection.answer", 1.0)
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA frozen")
@@ -111,7 +113,7 @@ def test_a_pooler_in_transaction_mode(dsn: str, schema: str, tmp_path: Path) -> 
     )
     count, runs = 4, size(40, 400)
     with way:
-        until(lambda: (way.folder / ".s.PGSQL.6432").exists(), 30)
+        until((way.folder / ".s.PGSQL.6432").exists, 30)
         subjects = [recorder(way.dsn, schema, tmp_path / f"{number}") for number in range(count)]
         subjects[0]._store.setup()
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
@@ -172,6 +173,7 @@ def _mlflow() -> str | None:
 
 
 def _version() -> str:
-    from .. import __version__
-
-    return __version__
+    try:
+        return version("langgraph-session-store")
+    except PackageNotFoundError:  # run from its sources
+        return "0"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
+from ..errors import UnavailableError
 from ..store import AsyncSessionStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from datetime import datetime
 
-    from ..store.engine import AsyncConnection
     from ..query import Query
     from ..store import SessionStore
+    from ..store.engine import AsyncConnection
 
 T = TypeVar("T")
 
@@ -24,6 +25,7 @@ PATIENCE: Final = 4.0
 """Seconds that a request waits for a connection before it is told that there is none."""
 EXPORTS: Final = 3
 """Exports at once: each holds a connection until its client has read it all."""
+_AWAY: Final = 1.0  # seconds for which an outage is believed
 _CHUNK: Final = 500
 
 
@@ -48,6 +50,7 @@ class ReadStore(AsyncSessionStore):
         self._begin = f"BEGIN READ ONLY; SET LOCAL statement_timeout = {int(timeout * 1000)}".encode()
         self.observe: Callable[[float], None] = lambda _: None
         """Is told how many seconds a statement took."""
+        self._away_until = 0.0
         self._exports = asyncio.Semaphore(EXPORTS)
 
     @property
@@ -85,6 +88,21 @@ class ReadStore(AsyncSessionStore):
         pool = await super()._new_pool()
         pool.timeout = PATIENCE
         return pool
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[AsyncConnection, None]:
+        if monotonic() < self._away_until:  # during an outage not every request waits for its end
+            raise UnavailableError(f"{self._where}: it was away a moment ago")
+        async with super()._connection() as connection:
+            yield connection
+
+    async def _diagnose(self) -> NoReturn:
+        try:
+            await super()._diagnose()
+        except UnavailableError as error:
+            if str(error) != self._busy:
+                self._away_until = monotonic() + _AWAY
+            raise
 
     @asynccontextmanager
     async def _reading(self) -> AsyncGenerator[AsyncConnection, None]:

@@ -33,7 +33,8 @@ def size(short: Any, long: Any) -> Any:
 def tell(**figures: object) -> None:
     """Print what was measured; `make chaos` shows it."""
     test = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[2].partition(" (")[0]
-    print(f"\nFIGURES {test}: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items()))
+    said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
+    sys.stdout.write(f"\nFIGURES {test}: {said}\n")
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0, pause: float = 0.05) -> float:
@@ -144,7 +145,9 @@ class Fleet:
     def stale(self) -> list[Any]:
         """Return rows that do not hold the newest run, and lines of one slot in a wrong order."""
         sessions = dict(self.table("SELECT thread_id, code FROM {sessions}"))
-        lines = self.table("SELECT thread_id, code FROM {versions} WHERE code IS NOT NULL ORDER BY thread_id, recorded_at")
+        lines = self.table(
+            "SELECT thread_id, code FROM {versions} WHERE code IS NOT NULL ORDER BY thread_id, recorded_at"
+        )
         wrong: list[Any] = []
         newest: dict[str, str] = {}
         last: dict[tuple[str, str], int] = {}

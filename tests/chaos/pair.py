@@ -35,7 +35,17 @@ class Pair:
         )
 
     def __enter__(self) -> Self:
-        self._run("initdb", "-D", self.data("a"), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+        self._run(
+            "initdb",
+            "-D",
+            self.data("a"),
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        )
         self.start("a")
         slot = ["-C", "-S", "b", "-X", "stream", "-c", "fast", "-R", "--no-sync"]
         self._run("pg_basebackup", "-h", f"{self.folder}/a", "-U", "postgres", "-D", self.data("b"), *slot)

@@ -35,7 +35,8 @@ async def work_on_a_loop() -> None:
 
 
 def ready() -> None:
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
 
 
 def main(how: str) -> None:
@@ -55,7 +56,9 @@ def main(how: str) -> None:
         case "asyncio":
             asyncio.run(work_on_a_loop())
         case "fork" | "spawn" | "forkserver":
-            recording = subject().attach(graph()) if how == "fork" else None  # made in the parent, as a preloaded app is
+            recording = (
+                subject().attach(graph()) if how == "fork" else None
+            )  # made in the parent, as a preloaded app is
             context = multiprocessing.get_context(how)
             child = context.Process(target=work, args=(recording,) if how == "fork" else ())
             child.start()

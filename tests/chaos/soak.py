@@ -23,8 +23,8 @@ import psycopg
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from conftest import Server, open_folder
-from proxy import Proxy
+from conftest import Server, open_folder  # noqa: E402
+from proxy import Proxy  # noqa: E402
 
 PERIOD, DOWN = 30.0, 15.0
 RATE = 50
@@ -101,11 +101,11 @@ def plot(samples: list[dict[str, float]], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
     mpl.rcParams["svg.hashsalt"] = "soak"
     minutes = [one["time"] / 60 for one in samples]
-    figure, axes = pyplot.subplots(4, 1, figsize=(8, 7), sharex=True, layout="constrained")
+    figure, axes = plt.subplots(4, 1, figsize=(8, 7), sharex=True, layout="constrained")
     labels = {"memory": "memory, MiB", "threads": "threads", "files": "open files", "spool": "spool, MiB"}
     for axis, (name, label) in zip(axes, labels.items(), strict=True):
         values = [one[name] for one in samples]
@@ -136,8 +136,7 @@ def main() -> None:
     half = len(settled) // 2
     older, newer = (sum(one["memory"] for one in part) / len(part) for part in (settled[:half], settled[half:]))
     told["memory, later half minus earlier"] = f"{newer - older:+.1f} MiB"
-    for name, value in told.items():
-        print(f"{name}: {value}")
+    sys.stdout.writelines(f"{name}: {value}\n" for name, value in told.items())
     if options.plot:
         plot(samples, options.plot)
 

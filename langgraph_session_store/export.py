@@ -12,6 +12,7 @@ import io
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
@@ -35,7 +36,8 @@ Format = Literal["csv", "ndjson", "parquet"]
 Progress = Callable[[int], object]
 """Is told how many rows are written so far."""
 
-_BATCH: Final = 200  # rows between two writes
+_BATCH: Final = 200  # rows between two writes, or
+_BATCH_BYTES: Final = 4 << 20  # of what they hold
 _GROUP_BYTES: Final = 16 << 20  # of a parquet row group, before compression
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - full-width ones count, too
 _SUFFIXES: Final[dict[str, Format]] = {
@@ -83,12 +85,14 @@ class Export:
         self._target = target
         self._progress = progress
         self._waiting: list[Mapping[str, Any]] = []
+        self._bytes = 0
         self._stack = ExitStack()
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Write *row*, maybe together with later ones."""
         self._waiting.append(row)
-        if len(self._waiting) >= _BATCH:
+        self._bytes += sum(map(sys.getsizeof, row.values()))
+        if len(self._waiting) >= _BATCH or self._bytes >= _BATCH_BYTES:
             self._write()
 
     def __enter__(self) -> Self:
@@ -110,7 +114,7 @@ class Export:
         if self._waiting:
             self._put(self._encoder.encode(self._waiting))
             self.rows += len(self._waiting)
-            self._waiting = []
+            self._waiting, self._bytes = [], 0
             if self._progress is not None:
                 self._progress(self.rows)
 
@@ -190,12 +194,11 @@ class _Ndjson:
         self._json = {column.name for column in columns if sql_type(column.sql_type) is JSON}
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
-        return b"".join(
-            orjson.dumps(
-                {name: self._value(name, row.get(name)) for name in self._names}, option=orjson.OPT_APPEND_NEWLINE
-            )
-            for row in rows
-        )
+        lines = bytearray()  # a line of its own would keep the room that orjson takes for the worst case
+        for row in rows:
+            values = {name: self._value(name, row.get(name)) for name in self._names}
+            lines += orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE)
+        return bytes(lines)
 
     def finish(self) -> bytes:
         return b""

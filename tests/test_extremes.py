@@ -13,7 +13,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from psycopg.sql import SQL
 
-from langgraph_session_store import FilterError, SessionRecorder, SessionStore, plots
+from langgraph_session_store import FilterError, SessionRecorder, SessionStore, frames, plots
 from langgraph_session_store.clusters import cluster_sessions
 from langgraph_session_store.session import SessionVersions
 from langgraph_session_store.testing import problem_graph
@@ -43,7 +43,7 @@ def test_a_stream_needs_the_memory_of_some_rows(store: SessionStore, tmp_path: P
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 64 * MEGABYTE
+    assert peak < 32 * MEGABYTE
     before, most = pa.total_allocated_bytes(), 0
     with store.batches() as batches:
         for batch in batches:
@@ -100,12 +100,27 @@ def test_nothing_at_all(store: SessionStore, tmp_path: Path) -> None:
     frame, table = store.to_pandas(), store.to_arrow()
     assert (str(frame["code_attempts"].dtype), table.schema.field("created_at").type.tz) == ("Int64", "UTC")
     assert list(page.to_pandas().dtypes) == list(frame.dtypes)
-    assert "run_name" in page.with_mlflow()
     assert store.export(tmp_path / "none.csv") == 0
     for draw in (plots.success_over_time, plots.attempts_by_difficulty, plots.topic_by_difficulty, plots.durations):
         assert draw(page) is not None
     for picture in (store.analytics().plot(), cluster_sessions(page).plot()):
         assert "nothing to draw" in " ".join(text.get_text() for text in picture.axes[0].texts)
+
+
+def test_a_page_stands_beside_its_mlflow_runs(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.save("t", {"topic": "lists"}, run_id="r1")
+    store.save("without", {})
+    asked = []
+
+    def runs(ids: set[str], uri: str | None) -> dict[str, dict[str, Any]]:
+        asked.append((ids, uri))
+        return {"r1": {"run_name": "bold-owl", "metrics.loss": 0.5}}
+
+    monkeypatch.setattr(frames, "_mlflow_runs", runs)
+    frame = store.query(order_by="thread_id").with_mlflow(tracking_uri="sqlite:///x.db")
+    assert asked == [({"r1"}, "sqlite:///x.db")]
+    assert list(frame["run_name"].fillna("-")) == ["bold-owl", "-"]
+    assert list(frame["thread_id"]) == ["t", "without"]
 
 
 def test_a_cursor_does_not_outlive_its_order(store: SessionStore) -> None:

@@ -90,9 +90,7 @@ def test_a_missing_table(dsn: str, schema: str, tmp_path: Path, caplog: pytest.L
     check_harmless(SessionRecorder(store, spool_dir=tmp_path), "blocked", caplog)
 
 
-def test_another_table_under_our_name(
-    dsn: str, schema: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_another_table_under_our_name(dsn: str, schema: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE TABLE {}.session_states (a int)").format(sql.Identifier(schema)))
     store = SessionStore(dsn, schema=schema)

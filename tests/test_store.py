@@ -19,7 +19,6 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from langgraph_session_store.store import base
 from langgraph_session_store.errors import (
     ConfigError,
     DataError,
@@ -33,7 +32,7 @@ from langgraph_session_store.errors import (
 from langgraph_session_store.query import Query
 from langgraph_session_store.record import Column, SessionRecord
 from langgraph_session_store.row import Row, Slot, own
-from langgraph_session_store.store import AsyncSessionStore, SessionStore
+from langgraph_session_store.store import AsyncSessionStore, SessionStore, base
 
 STATE = {
     "user_prompt": "sort it",

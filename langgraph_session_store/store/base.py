@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CHUNK: Final = 500
-"""Rows of one statement, or of one round trip of a stream."""
+"""Rows of one statement."""
 SETTLE: Final = 1.0
 """Seconds that a read waits for what recorders of this process still hold."""
 

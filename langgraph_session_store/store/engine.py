@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import sys
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
@@ -19,10 +20,10 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 from ..conninfo import connection_errors
 from ..errors import UnavailableError
 from ..query import drive
-from .base import CHUNK, BaseStore
+from .base import BaseStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator, Generator, Sequence
 
     from ..query import Query, Steps
     from ..schema import Report
@@ -43,6 +44,9 @@ _POOL: Final[dict[str, Any]] = {
     "reconnect_timeout": 3.0,
 }
 _CURSOR: Final = "session_store"
+_FIRST: Final = 100  # rows of a stream
+_MOST: Final = 2000
+_PIECE: Final = 4 << 20
 
 
 class Engine(BaseStore):
@@ -73,7 +77,9 @@ class Engine(BaseStore):
         """Run one statement and yield what it reads, through a cursor in a transaction: memory stays constant."""
         with self._connection() as connection, connection.transaction(), connection.cursor(_CURSOR) as cursor:
             cursor.execute(query.sql, query.params)
-            while rows := cursor.fetchmany(CHUNK):
+            size = _FIRST
+            while rows := cursor.fetchmany(size):
+                size = _next_size(rows)
                 yield from query.read(rows, len(rows))
 
     def transaction(self, steps: Steps[T]) -> T:
@@ -160,7 +166,9 @@ class AsyncEngine(BaseStore):
             connection.cursor(_CURSOR) as cursor,
         ):
             await cursor.execute(query.sql, query.params)
-            while rows := await cursor.fetchmany(CHUNK):
+            size = _FIRST
+            while rows := await cursor.fetchmany(size):
+                size = _next_size(rows)
                 for item in query.read(rows, len(rows)):
                     yield item
 
@@ -216,6 +224,13 @@ class AsyncEngine(BaseStore):
         with connection_errors(self.target):
             await (await psycopg.AsyncConnection.connect(**options)).close()
         raise UnavailableError(self._busy) from None
+
+
+def _next_size(rows: Sequence[tuple[Any, ...]]) -> int:
+    """Return how many rows to fetch next, so that they take a few megabytes if they are like the last ones."""
+    last = rows[-8:]
+    each = sum(map(sys.getsizeof, (value for row in last for value in row))) // len(last)
+    return max(1, min(_PIECE // (each + 1), 4 * len(rows), _MOST))
 
 
 def _check(connection: Connection) -> None:

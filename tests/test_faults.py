@@ -220,6 +220,7 @@ def test_writers_on_the_same_threads(dsn: str, schema: str, tmp_path: Path) -> N
                 content = Content(f"w{slot}", number)
                 record(runnable, f"t-{random.randrange(20)}", content)
                 made[slot].add(content)
+                time.sleep(size(0.005, 0.04))
         except BaseException as error:
             errors.append(error)
 

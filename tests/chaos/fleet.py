@@ -164,17 +164,16 @@ class Fleet:
         """Start another process's recorder, which adopts what is left; return after how long nothing promised is missing."""
         with recorder(self.dsn, self.schema, self.spool) as subject:
             fresh = Content("fresh", time.monotonic_ns())
+            promised = self.promised()
             subject.attach(graph()).invoke(inputs(fresh), config("fresh"))
 
             def complete() -> bool:
-                text = "SELECT code FROM {versions} WHERE code IS NOT NULL"
-                try:
-                    found = {Content.parse(code) for (code,) in self.table(text)}
-                except psycopg.OperationalError:
-                    return False
-                return fresh in found and self.promised() <= found
+                # Without their bodies, which `judge` looks at: this shall not hold up what it waits for.
+                text = "SELECT split_part(code, ':', 1), split_part(code, ':', 2)::bigint FROM {versions}"
+                found = {Content(*row) for row in self.table(text + " WHERE code IS NOT NULL")}
+                return fresh in found and promised <= found
 
-            return until(complete, seconds, 0.3)
+            return until(complete, seconds, 0.5)
 
     @property
     def secrets(self) -> int:

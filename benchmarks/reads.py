@@ -142,7 +142,10 @@ class Bench:
             Contest("prompt search", goal).run(
                 {
                     "without an index": lambda: self.first(like, f"%{number}%"),
-                    "store.query(contains)": lambda: self.store.query(user_prompt__contains=number),
+                    "store.query(contains), a telling word": lambda: self.store.query(user_prompt__contains=f"{case}"),
+                    "store.query(contains), with one of every row": lambda: self.store.query(
+                        user_prompt__contains=number
+                    ),
                     "store.query(icontains)": lambda: self.store.query(user_prompt__icontains=number.upper()),
                     "store.query(contains), a common phrase": lambda: self.store.query(
                         user_prompt__contains="by weight"

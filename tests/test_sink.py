@@ -81,6 +81,7 @@ def base(dsn: str, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(pump_module, "LINGER", 0.02)
     monkeypatch.setattr(pump_module, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(pump_module, "LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(pump_module, "BLOCKED_PAUSE", 0.1)
     logs._last.clear()
     base = Base(dsn, schema, tmp_path)
     yield base

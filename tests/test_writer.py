@@ -117,6 +117,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(pump_module, "LINGER", 0.01)
     monkeypatch.setattr(pump_module, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(pump_module, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(pump_module, "BLOCKED_PAUSE", 0.05)
     monkeypatch.setattr(pump_module, "SURVEY", 0.05)
     logs._last.clear()
     bench = Bench(tmp_path)
@@ -522,6 +523,7 @@ def test_a_full_spool_merges_what_waits(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(pump_module, "SURVEY", 0.01)
     monkeypatch.setattr(pump_module, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(pump_module, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(pump_module, "BLOCKED_PAUSE", 0.02)
     bench = Bench(tmp_path, max_bytes=400_000)
     bench.sink.down = Retry("down")
     for n in range(1000):

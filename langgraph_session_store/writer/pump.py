@@ -37,7 +37,7 @@ ROWS: Final = 500  # events of a batch, at most
 BYTES: Final = 1 << 20  # bytes of a batch, little more at most: the writer's memory
 MANY: Final = 100  # events of a batch that say that there is a backlog
 FIRST_PAUSE: Final = 0.25  # seconds, doubled with each failed attempt
-LONGEST_PAUSE: Final = 5.0  # seconds between two attempts in an outage: one that comes and goes is met while it is there
+LONGEST_PAUSE: Final = 5.0  # seconds between two attempts in an outage: one that comes and goes is not missed
 BLOCKED_PAUSE: Final = 30.0  # seconds, up to twice as long, while somebody has to repair something
 
 

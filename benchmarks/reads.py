@@ -22,7 +22,8 @@ from common import Contest, machine, open_database, write
 from psycopg.sql import SQL, Identifier
 from rows import FIRST, LEGACY, IndexedProblem, fill
 
-from langgraph_session_store import SessionStore, queries
+from langgraph_session_store import SessionStore
+from langgraph_session_store.queries import reads as queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,8 +23,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal, Protocol, Self, get_a
 import orjson
 
 from .errors import ConfigError
+from .filters.sqltypes import JSON, sql_type
 from .frames import arrow_schema, extra, json_text, to_arrow
-from .sqltypes import JSON, sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -33,9 +33,9 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from . import sqltypes
 from .driver import translated
 from .errors import ConfigError, DataError, MissingExtraError
+from .filters import sqltypes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -10,18 +10,18 @@ import psycopg
 
 from .clock import monotonic
 from .errors import DataError
+from .queries.schema import describe
+from .queries.writes import batches, clock, write
 from .query import drive
-from .schema import describe
 from .writer import Block, Poison, Retry, SinkError, Written
-from .writes import batches, clock, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from .clock import Clock
+    from .queries.writes import Batch
     from .query import Query, Steps, Table
     from .row import Row
-    from .writes import Batch
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from psycopg.sql import SQL
 
 from langgraph_session_store import Column, FilterError, MessagesSession, ProblemSession, SessionRecord, SessionStore
-from langgraph_session_store.analytics import analytics
+from langgraph_session_store.queries.analytics import analytics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,8 +24,8 @@ from psycopg.types.json import Json
 
 from langgraph_session_store.columns import LEADING, TRAILING, TableColumn
 from langgraph_session_store.errors import FilterError
-from langgraph_session_store.filters import OPERATORS, Vocabulary
-from langgraph_session_store.paging import EVERY_ROW, Condition, check_limit, fingerprint, keyset, next_cursor
+from langgraph_session_store.filters.paging import EVERY_ROW, Condition, check_limit, fingerprint, keyset, next_cursor
+from langgraph_session_store.filters.vocabulary import OPERATORS, Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

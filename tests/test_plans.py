@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from langgraph_session_store import Column, ProblemSession, SessionStore, queries
+from langgraph_session_store import Column, ProblemSession, SessionStore
+from langgraph_session_store.queries import reads as queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,17 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import dict_row
 
-from langgraph_session_store import schema as ddl
-from langgraph_session_store import writes
 from langgraph_session_store.clock import to_datetime
 from langgraph_session_store.errors import DataError, FilterError
-from langgraph_session_store.history import Line, new_lines
+from langgraph_session_store.queries import schema as ddl
+from langgraph_session_store.queries import writes
+from langgraph_session_store.queries.history import Line, new_lines
+from langgraph_session_store.queries.upsert import upsert
 from langgraph_session_store.query import Query, Steps, Table, drive, short, statement
 from langgraph_session_store.record import table_columns
 from langgraph_session_store.records import ProblemSession
 from langgraph_session_store.row import Row, Slot
 from langgraph_session_store.sql import load
-from langgraph_session_store.upsert import upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import psycopg
 import pytest
 
-from langgraph_session_store import schema as ddl
 from langgraph_session_store.errors import SchemaError
+from langgraph_session_store.queries import schema as ddl
 from langgraph_session_store.query import Table, drive
 from langgraph_session_store.record import Column, SessionRecord, table_columns, table_name
 from langgraph_session_store.records import ProblemSession

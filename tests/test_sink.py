@@ -12,9 +12,9 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from langgraph_session_store import logs
-from langgraph_session_store import schema as schema_module
 from langgraph_session_store.clock import Clock
 from langgraph_session_store.columns import LEADING, TRAILING, TableColumn
+from langgraph_session_store.queries import schema as schema_module
 from langgraph_session_store.query import Table
 from langgraph_session_store.row import Row, Slot, own
 from langgraph_session_store.sink import PostgresSink, classify

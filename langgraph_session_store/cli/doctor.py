@@ -17,8 +17,8 @@ from rich.text import Text
 
 from ..conninfo import connection_errors, resolve
 from ..errors import SessionStoreError
+from ..queries.schema import describe, install
 from ..query import drive
-from ..schema import describe, install
 from . import exits, spools
 from .options import Source, SpoolDir, with_source
 from .output import Output, plural, seconds, size
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..conninfo import Target
+    from ..queries.schema import Report
     from ..query import Query, Table
-    from ..schema import Report
     from .spools import SpoolState
 
 Status = Literal["ok", "note", "warning", "problem"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..queries.schema import describe, script
 from ..query import Table
-from ..schema import describe, script
 from ..sink import PostgresSink
 from ..writer import drain as drain_spool
 from . import exits, spools

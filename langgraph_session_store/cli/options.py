@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .. import queries
 from ..columns import CALL_WORDS, OWN
 from ..conninfo import resolve
 from ..errors import ConfigError, FilterError, SchemaError
-from ..filters import OPERATORS, Vocabulary
+from ..filters.vocabulary import OPERATORS, Vocabulary
+from ..queries import reads
+from ..queries.schema import describe
 from ..query import Table
 from ..record import SessionRecord, check_table, table_columns, table_name
 from ..records import MessagesSession, ProblemSession
-from ..schema import describe
 from ..store import SessionStore
 from . import exits
 from .output import Output
@@ -167,7 +167,7 @@ def with_source(verb: Callable[..., None]) -> Callable[..., None]:
 
 def read_filters(table: Table, words: Sequence[str] | None) -> dict[str, Any]:
     """Return the filters that *words* say, for the store's methods."""
-    return queries.vocabulary(table).parse(_pair(word) for word in words or ())
+    return reads.vocabulary(table).parse(_pair(word) for word in words or ())
 
 
 def _pair(word: str) -> tuple[str, str]:

@@ -11,9 +11,9 @@ from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.text import Text
 
-from .. import queries
 from ..encode import to_json
-from ..sqltypes import sql_type
+from ..filters.sqltypes import sql_type
+from ..queries import reads
 from .output import Column, age, plain, plural, printable, seconds, shown, stamp
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _INDENT: Final = "  "
 
 def vocabulary_columns(table: Table, fields: str | None) -> tuple[TableColumn, ...]:
     """Return the columns that *fields* names, or all."""
-    return queries.vocabulary(table).columns(fields)
+    return reads.vocabulary(table).columns(fields)
 
 
 def columns(table: Table, fields: str | None) -> list[Column]:

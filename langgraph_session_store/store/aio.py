@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
-from .. import frames, queries, writes
+from .. import frames
 from ..encode import thread_key
 from ..export import Export
+from ..queries import reads, writes
 from .engine import AsyncEngine
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..export import Format
-    from ..paging import Condition
-    from ..queries import AnyOf, Fields, OrderBy
+    from ..filters.paging import Condition
+    from ..queries.reads import AnyOf, Fields, OrderBy
+    from ..queries.schema import Report
     from ..query import Query
     from ..row import Row
-    from ..schema import Report
     from ..session import Analytics, Session, SessionPage, SessionVersion
     from .base import Own
 
@@ -97,7 +98,7 @@ class AsyncSessionStore(AsyncEngine):
 
     async def get(self, thread_id: object) -> Session | None:
         """Return the session of a thread, None if there is none."""
-        return await self._read(queries.get(self.table, thread_id))
+        return await self._read(reads.get(self.table, thread_id))
 
     async def query(
         self,
@@ -111,16 +112,14 @@ class AsyncSessionStore(AsyncEngine):
     ) -> SessionPage:
         """Return at most *limit* (1 to 1,000) sessions that match; *cursor* is the ``next_cursor`` of the page before."""
         return await self._read(
-            queries.page(
-                self.table, filters, any_of=any_of, fields=fields, order_by=order_by, limit=limit, cursor=cursor
-            )
+            reads.page(self.table, filters, any_of=any_of, fields=fields, order_by=order_by, limit=limit, cursor=cursor)
         )
 
     async def iter(
         self, *, order_by: OrderBy = "-created_at", any_of: AnyOf = None, fields: Fields = None, **filters: object
     ) -> AsyncIterator[Session]:
         """Yield every session that matches, in constant memory; a connection is in use until the end."""
-        query = queries.every(self.table, filters, any_of=any_of, fields=fields, order_by=order_by)
+        query = reads.every(self.table, filters, any_of=any_of, fields=fields, order_by=order_by)
         await self._asettle()
         async for session in self.stream(query):
             yield session
@@ -172,7 +171,7 @@ class AsyncSessionStore(AsyncEngine):
 
     async def count(self, *, any_of: AnyOf = None, **filters: object) -> int:
         """Return how many sessions match."""
-        return await self._read(queries.number(self.table, filters, any_of=any_of))
+        return await self._read(reads.number(self.table, filters, any_of=any_of))
 
     async def analytics(
         self,
@@ -188,12 +187,12 @@ class AsyncSessionStore(AsyncEngine):
 
     async def versions(self, thread_id: object) -> list[SessionVersion]:
         """Return the history of a session's versioned fields, newest first."""
-        return await self._read(queries.versions(self.table, thread_id))
+        return await self._read(reads.versions(self.table, thread_id))
 
     async def changes(self, since: datetime | None = None, *, poll: float = 1.0) -> AsyncIterator[Session]:
         """Yield sessions as they change, for ever; see `SessionStore.changes`."""
         await self.ensure()
-        tail = queries.Tail(self.table, since or self._now())
+        tail = reads.Tail(self.table, since or self._now())
         while True:
             for session in tail.tell(await self.run(tail.query())):
                 yield session

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypedDict, TypeVar
 
-from .. import frames, queries, schema, writes
-from ..analytics import analytics
+from .. import frames
 from ..clock import Clock, monotonic, to_datetime
 from ..columns import OWN
 from ..conninfo import Target, resolve
@@ -19,11 +18,13 @@ from ..embedded import embedded_server
 from ..encode import clean_text, thread_key, to_json
 from ..errors import ConfigError, FilterError
 from ..extract import extract, field_value
+from ..queries import reads, schema, writes
+from ..queries.analytics import analytics
+from ..queries.writes import Batch, batches
 from ..query import Steps, Table
 from ..record import SessionRecord, check_table, record_fields, table_columns, table_name
 from ..records import ProblemSession
 from ..row import Row, Slot, Value, own
-from ..writes import Batch, batches
 
 if TYPE_CHECKING:
     import os
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..columns import TableColumn
-    from ..paging import Condition
+    from ..filters.paging import Condition
     from ..query import Query
     from ..session import Analytics
 
@@ -124,13 +125,13 @@ class BaseStore:
         """What sets the table up over somebody else's connection; None where the store may not."""
         return (lambda: schema.install(self.table)) if self._setup else None
 
-    def _columns(self, fields: queries.Fields) -> tuple[TableColumn, ...]:
-        return queries.vocabulary(self.table).columns(fields)
+    def _columns(self, fields: reads.Fields) -> tuple[TableColumn, ...]:
+        return reads.vocabulary(self.table).columns(fields)
 
     def _reader(
-        self, filters: Mapping[str, object], any_of: queries.AnyOf, fields: queries.Fields, order_by: queries.OrderBy
+        self, filters: Mapping[str, object], any_of: reads.AnyOf, fields: reads.Fields, order_by: reads.OrderBy
     ) -> pa.RecordBatchReader:
-        query = queries.every(self.table, filters, any_of=any_of, fields=fields, order_by=order_by)
+        query = reads.every(self.table, filters, any_of=any_of, fields=fields, order_by=order_by)
         return frames.reader(self.target.kwargs(), query, self._columns(fields), where=self._where)
 
     def add_backlog(self, backlog: Backlog) -> None:
@@ -227,16 +228,16 @@ class BaseStore:
         ]
         return self._row(thread_id, carried)
 
-    def _restricting(self, filters: Mapping[str, object], any_of: queries.AnyOf) -> Condition:
-        condition = queries.vocabulary(self.table).where(filters, any_of)
+    def _restricting(self, filters: Mapping[str, object], any_of: reads.AnyOf) -> Condition:
+        condition = reads.vocabulary(self.table).where(filters, any_of)
         if not condition.restricts:
             raise FilterError("erase: a filter is needed that does not match every row; purge() removes by age")
         return condition
 
     def _numbers(
-        self, filters: Mapping[str, object], any_of: queries.AnyOf, group_by: queries.Fields, bucket: str | None
+        self, filters: Mapping[str, object], any_of: reads.AnyOf, group_by: reads.Fields, bucket: str | None
     ) -> Query[Analytics]:
-        words = queries.vocabulary(self.table)
+        words = reads.vocabulary(self.table)
         columns = () if group_by is None else words.columns(group_by)
         condition = words.where(filters, any_of)
         return analytics(self.table, condition, group_by=columns, bucket=bucket, spread=self._spread)

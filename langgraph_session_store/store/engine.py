@@ -25,8 +25,8 @@ from .base import BaseStore
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Sequence
 
+    from ..queries.schema import Report
     from ..query import Query, Steps
-    from ..schema import Report
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]

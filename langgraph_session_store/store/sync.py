@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
-from .. import frames, queries, writes
+from .. import frames
 from ..encode import thread_key
 from ..export import export
+from ..queries import reads, writes
 from .engine import Engine
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..export import Format
-    from ..paging import Condition
-    from ..queries import AnyOf, Fields, OrderBy
+    from ..filters.paging import Condition
+    from ..queries.reads import AnyOf, Fields, OrderBy
+    from ..queries.schema import Report
     from ..query import Query
     from ..row import Row
-    from ..schema import Report
     from ..session import Analytics, Session, SessionPage, SessionVersion
     from .base import Own
 
@@ -112,7 +113,7 @@ class SessionStore(Engine):
 
     def get(self, thread_id: object) -> Session | None:
         """Return the session of a thread, None if there is none."""
-        return self._read(queries.get(self.table, thread_id))
+        return self._read(reads.get(self.table, thread_id))
 
     def query(
         self,
@@ -126,16 +127,14 @@ class SessionStore(Engine):
     ) -> SessionPage:
         """Return at most *limit* (1 to 1,000) sessions that match; *cursor* is the ``next_cursor`` of the page before."""
         return self._read(
-            queries.page(
-                self.table, filters, any_of=any_of, fields=fields, order_by=order_by, limit=limit, cursor=cursor
-            )
+            reads.page(self.table, filters, any_of=any_of, fields=fields, order_by=order_by, limit=limit, cursor=cursor)
         )
 
     def iter(
         self, *, order_by: OrderBy = "-created_at", any_of: AnyOf = None, fields: Fields = None, **filters: object
     ) -> Iterator[Session]:
         """Yield every session that matches, in constant memory; a connection is in use until the end."""
-        query = queries.every(self.table, filters, any_of=any_of, fields=fields, order_by=order_by)
+        query = reads.every(self.table, filters, any_of=any_of, fields=fields, order_by=order_by)
         self._settle()
         return self.stream(query)
 
@@ -186,7 +185,7 @@ class SessionStore(Engine):
 
     def count(self, *, any_of: AnyOf = None, **filters: object) -> int:
         """Return how many sessions match."""
-        return self._read(queries.number(self.table, filters, any_of=any_of))
+        return self._read(reads.number(self.table, filters, any_of=any_of))
 
     def analytics(
         self,
@@ -202,7 +201,7 @@ class SessionStore(Engine):
 
     def versions(self, thread_id: object) -> list[SessionVersion]:
         """Return the history of a session's versioned fields, newest first."""
-        return self._read(queries.versions(self.table, thread_id))
+        return self._read(reads.versions(self.table, thread_id))
 
     def changes(self, since: datetime | None = None, *, poll: float = 1.0) -> Iterator[Session]:
         """Yield sessions as they change, for ever: those that changed after *since* (default: now), asked for every *poll* seconds.
@@ -210,7 +209,7 @@ class SessionStore(Engine):
         A session is told at least once per change, and only in its latest state.
         """
         self.ensure()
-        tail = queries.Tail(self.table, since or self._now())
+        tail = reads.Tail(self.table, since or self._now())
         while True:
             yield from tail.tell(self.run(tail.query()))
             if tail.drained:

@@ -12,11 +12,11 @@ from fastapi import APIRouter, HTTPException
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations
 from starlette.responses import Response, StreamingResponse
 
-from .. import queries
-from ..analytics import BUCKETS
 from ..encode import thread_key
 from ..export import make_encoder
-from ..paging import check_limit
+from ..filters.paging import check_limit
+from ..queries import reads as queries
+from ..queries.analytics import BUCKETS
 from . import schema
 from .live import EventStream, Hub
 from .params import Asked

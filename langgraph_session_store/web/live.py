@@ -15,7 +15,7 @@ from starlette.responses import Response
 from ..clock import to_datetime, to_microseconds
 from ..errors import SessionStoreError, UnavailableError
 from ..logs import once_a_minute
-from ..queries import OVERLAP, Change, Tail, changes
+from ..queries.reads import OVERLAP, Change, Tail, changes
 from ..query import Table
 from .problems import dumps
 

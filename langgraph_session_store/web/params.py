@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FilterError
-from ..queries import vocabulary
+from ..queries.reads import vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,9 +9,9 @@ from uuid import UUID
 from pydantic import BaseModel, Field, create_model
 
 from ..columns import LEADING
-from ..queries import vocabulary
+from ..filters.sqltypes import sql_type
+from ..queries.reads import vocabulary
 from ..record import record_fields
-from ..sqltypes import sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

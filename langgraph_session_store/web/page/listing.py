@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from psycopg.sql import SQL
 
-from ...paging import fingerprint, keyset, next_cursor
-from ...queries import vocabulary
+from ...filters.paging import fingerprint, keyset, next_cursor
+from ...filters.sqltypes import sql_type
+from ...queries.reads import vocabulary
 from ...query import Query, name, statement
 from ...sql import load
-from ...sqltypes import sql_type
 from ..schema import is_large
 
 if TYPE_CHECKING:

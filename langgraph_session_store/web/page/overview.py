@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from psycopg.sql import SQL, Composable
 
-from ...paging import fingerprint
-from ...queries import vocabulary
+from ...filters.paging import fingerprint
+from ...filters.sqltypes import sql_type
+from ...queries.reads import vocabulary
 from ...query import Query, name, statement
-from ...sqltypes import sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from ...columns import TableColumn
-    from ...paging import Condition
+    from ...filters.paging import Condition
     from ...query import Rows, Table
     from ..reads import ReadStore
 

@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations
 from starlette.responses import Response
 
-from ... import queries
 from ...errors import FilterError
+from ...queries import reads as queries
 from ..params import Asked
 from ..problems import ProblemRoute, problem
 from . import listing, markup, view

@@ -7,9 +7,9 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin
 from urllib.parse import quote, urlencode
 
-from ...queries import vocabulary
+from ...filters.sqltypes import sql_type
+from ...queries.reads import vocabulary
 from ...record import record_fields
-from ...sqltypes import sql_type
 from ..schema import is_large
 from .markup import as_json, cell, is_code, label, percent
 

@@ -9,15 +9,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from .encode import thread_key
-from .filters import Vocabulary
-from .paging import Condition, check_limit, fingerprint, keyset, next_cursor
-from .query import Query, Rows, Table, names, single, statement
-from .session import Session, SessionPage, SessionVersion, session_versions
-from .sql import load
+from ..encode import thread_key
+from ..filters.paging import Condition, check_limit, fingerprint, keyset, next_cursor
+from ..filters.vocabulary import Vocabulary
+from ..query import Query, Rows, Table, names, single, statement
+from ..session import Session, SessionPage, SessionVersion, session_versions
+from ..sql import load
 
 if TYPE_CHECKING:
-    from .columns import TableColumn
+    from ..columns import TableColumn
 
 Filters = Mapping[str, object]
 AnyOf = Sequence[Filters] | None

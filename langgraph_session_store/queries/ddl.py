@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from .query import name, names, short
+from ..query import name, names, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .columns import TableColumn
-    from .query import Table
+    from ..columns import TableColumn
+    from ..query import Table
 
 _CONSTRAINTS: Final = {
     "id": "NOT NULL DEFAULT gen_random_uuid()",

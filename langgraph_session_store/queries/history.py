@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .row import Row, Slot, Value
+    from ..row import Row, Slot, Value
 
 _time = attrgetter("recorded_at")
 

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.sql import NULL, SQL, Composable, Composed
 
+from ..errors import FilterError
+from ..filters.sqltypes import sql_type
+from ..query import Query, Rows, Table, name, statement
+from ..session import Analytics, AnalyticsGroup, NumericSummary, success_rate
+from ..sql import load
 from .ddl import COVERED
-from .errors import FilterError
-from .query import Query, Rows, Table, name, statement
-from .session import Analytics, AnalyticsGroup, NumericSummary, success_rate
-from .sql import load
-from .sqltypes import sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from .columns import TableColumn
-    from .paging import Condition
+    from ..columns import TableColumn
+    from ..filters.paging import Condition
 
 BUCKETS: Final = ("hour", "day", "week")
 

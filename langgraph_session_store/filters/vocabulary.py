@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg.sql import SQL, Composable, Identifier, Placeholder
 
-from .errors import FilterError
+from ..errors import FilterError
 from .paging import EVERY_ROW, Condition, Key, Order
 from .sqltypes import BOOLEAN, JSON, NUMERIC, TEXT, Family, SqlType, check_text, parse_json, plain, preview, sql_type
 
 if TYPE_CHECKING:
-    from .columns import TableColumn
+    from ..columns import TableColumn
 
 _EQUALITY: Final = frozenset({"eq", "ne", "in", "notin", "isnull"})
 _ORDERING: Final = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import orjson
 from psycopg.sql import NULL, SQL, Composable, Composed, Identifier, Placeholder
 
-from .errors import FilterError
+from ..errors import FilterError
 from .sqltypes import Scalar, dump, preview, sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .columns import TableColumn
+    from ..columns import TableColumn
 
 _VERSION: Final = 1
 _NOT_NULL: Final = frozenset({"id", "created_at", "updated_at", "thread_id", "recorded_at"})

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from psycopg.sql import SQL, Composable, Literal
 
-from .columns import OWN, TableColumn
+from ..columns import OWN, TableColumn
+from ..errors import SchemaError
+from ..query import Query, Steps, Table, name, nothing, short, single, statement
+from ..sql import load
 from .ddl import definition, indexes, keys, literal, modifiers, plain, summary, trigram
-from .errors import SchemaError
-from .query import Query, Steps, Table, name, nothing, short, single, statement
-from .sql import load
 
 VERSION: Final = 2
 """The last migration; files of ``sql/`` begin with the number of theirs."""

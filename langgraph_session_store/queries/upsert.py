@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.sql import SQL, Composable
 
-from .clock import to_datetime
-from .errors import DataError
-from .query import Query, Rows, Table, listed, name, names, statement
-from .sql import load
-from .sqltypes import BOOLEAN, DOUBLE, INTEGER, REAL, sql_type
+from ..clock import to_datetime
+from ..errors import DataError
+from ..filters.sqltypes import BOOLEAN, DOUBLE, INTEGER, REAL, sql_type
+from ..query import Query, Rows, Table, listed, name, names, statement
+from ..sql import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from .row import Row, Shape, Slot, Value
+    from ..row import Row, Shape, Slot, Value
 
 _TYPE: Final = re.compile(r"[a-z_][\w ]*(\(\d+( *, *\d+)?\))?[\w ]*(\[\])?", re.ASCII | re.IGNORECASE)
 _STRINGS: Final = ("text", "varchar", "char", "character", "bpchar", "citext")

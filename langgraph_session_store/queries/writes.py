@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from psycopg.sql import SQL
 
-from .clock import to_datetime, to_microseconds
-from .encode import thread_key
-from .errors import FilterError
+from ..clock import to_datetime, to_microseconds
+from ..encode import thread_key
+from ..errors import FilterError
+from ..filters.paging import Condition
+from ..query import Query, Rows, Steps, Table, about, count, listed, name, names, nothing, single, statement
+from ..row import Row, Shape, merge
+from ..sql import load
 from .history import Line, as_newest, makes_history, new_lines
-from .paging import Condition
-from .query import Query, Rows, Steps, Table, about, count, listed, name, names, nothing, single, statement
-from .row import Row, Shape, merge
-from .sql import load
 from .upsert import cast, proposed, upsert
 
 if TYPE_CHECKING:

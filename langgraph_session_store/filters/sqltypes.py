@@ -19,7 +19,7 @@ from uuid import UUID
 
 import orjson
 
-from .errors import FilterError
+from ..errors import FilterError
 
 Family = Literal["text", "number", "boolean", "time", "uuid", "jsonb", "other"]
 """Types of one family share their operators."""

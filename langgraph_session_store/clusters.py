@@ -17,9 +17,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from . import display, drawing
+from . import display
 from .errors import ConfigError
-from .frames import extra
+from .frames import drawing, extra
 from .session import success_rate
 
 if TYPE_CHECKING:

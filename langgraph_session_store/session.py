@@ -265,7 +265,7 @@ class Analytics(Summary):
 
     def plot(self) -> Any:
         """Draw the series or the groups; needs matplotlib."""
-        from . import plots
+        from .frames import plots
 
         return plots.plot(self)
 

@@ -21,10 +21,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langgraph_session_store import frames
 from langgraph_session_store.columns import TableColumn
 from langgraph_session_store.errors import ConfigError, MissingExtraError
 from langgraph_session_store.export import export, make_encoder
+from langgraph_session_store.frames import tables as frames
 
 COLUMNS = (
     TableColumn("id", "uuid"),

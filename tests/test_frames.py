@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
-from langgraph_session_store import frames
 from langgraph_session_store.columns import TableColumn
 from langgraph_session_store.errors import ConfigError, DataError, MissingExtraError, SchemaError, UnavailableError
+from langgraph_session_store.frames import tables as frames
 from langgraph_session_store.query import Query
 
 KINDS = {
@@ -267,7 +267,7 @@ def test_a_value_that_is_none_of_its_columns_type_is_named_without_being_shown()
 
 
 def test_importing_the_package_loads_no_frame_library():
-    code = "import sys, langgraph_session_store.frames, langgraph_session_store.plots, langgraph_session_store.clusters, langgraph_session_store.export; print([m for m in ('pandas', 'pyarrow', 'matplotlib', 'sklearn', 'mlflow', 'adbc_driver_postgresql') if m in sys.modules])"
+    code = "import sys, langgraph_session_store.frames.tables, langgraph_session_store.frames.plots, langgraph_session_store.clusters, langgraph_session_store.export; print([m for m in ('pandas', 'pyarrow', 'matplotlib', 'sklearn', 'mlflow', 'adbc_driver_postgresql') if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )

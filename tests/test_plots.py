@@ -12,9 +12,9 @@ from math import exp
 import pandas as pd
 import pytest
 
-from langgraph_session_store import plots
 from langgraph_session_store.columns import TableColumn
 from langgraph_session_store.errors import ConfigError, MissingExtraError
+from langgraph_session_store.frames import plots
 from langgraph_session_store.session import Analytics, AnalyticsGroup, Session, SessionPage
 
 COLUMNS = (
@@ -189,7 +189,7 @@ def test_a_figure_is_pickled_and_drawn_again():
 def test_no_pyplot_no_global_state():
     code = (
         "import sys, matplotlib; before = dict(matplotlib.rcParams)\n"
-        "from langgraph_session_store import plots\n"
+        "from langgraph_session_store.frames import plots\n"
         "plots.durations([{'duration_seconds': 1.0}])._repr_png_()\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
         "assert dict(matplotlib.rcParams) == before\n"

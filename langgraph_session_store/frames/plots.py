@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
+from ..errors import ConfigError
 from .drawing import (
     INK,
     LOOKS,
@@ -34,8 +35,7 @@ from .drawing import (
     volume,
     whole,
 )
-from .errors import ConfigError
-from .frames import extra
+from .tables import extra
 
 if TYPE_CHECKING:
     import pandas as pd

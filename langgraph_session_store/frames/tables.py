@@ -33,9 +33,9 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from .driver import translated
-from .errors import ConfigError, DataError, MissingExtraError
-from .filters import sqltypes
+from ..driver import translated
+from ..errors import ConfigError, DataError, MissingExtraError
+from ..filters import sqltypes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from .columns import TableColumn
-    from .query import Query
+    from ..columns import TableColumn
+    from ..query import Query
 
 _DECIMAL: Final = re.compile(r"(?:numeric|decimal)\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)", re.ASCII | re.IGNORECASE)
 _DECIMAL_DIGITS: Final = 38  # polars and DuckDB have no wider decimals

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+import langgraph_session_store
 from langgraph_session_store.cli import app
 from langgraph_session_store.cli.helping import SECTIONS
 from langgraph_session_store.cli.options import read_moment
@@ -289,7 +290,7 @@ def test_a_record_of_ones_own(run: Run, dsn: str, schema: str) -> None:
 @pytest.mark.parametrize("record", ["nothing", "no.such:Module", "json:JSONDecoder", "json:nothing", ":X"])
 def test_a_record_that_is_none(run: Run, record: str) -> None:
     result = run("list", "--record", record)
-    assert result.exit_code == 2
+    assert result.exit_code == 2, (result.stderr, result.output)
     assert result.stderr.startswith("error: --record")
 
 
@@ -347,7 +348,7 @@ def test_a_table_that_is_missing_is_exit_code_4_and_is_not_made(run: Run, schema
 @pytest.mark.parametrize("wrong", ["postgresql://me:hunt@er2@h/x", "nonsense hunter2", "mysql://me:hunter2@h/x"])
 def test_a_dsn_that_cannot_be_understood_is_exit_code_2(run: Run, wrong: str) -> None:
     result = run("list", "--dsn", wrong)
-    assert result.exit_code == 2
+    assert result.exit_code == 2, (result.stderr, result.output)
     assert "hunt" not in result.output
 
 
@@ -368,6 +369,7 @@ def test_a_fault_of_ours_is_a_line_without_values(
 def test_an_extra_that_is_missing_is_named(run: Run, rows: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("langgraph_session_store.web")]:
         monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(langgraph_session_store, "web", raising=False)
     monkeypatch.setitem(sys.modules, "fastapi", None)
     result = run("serve")
     assert result.exit_code == 2

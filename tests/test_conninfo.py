@@ -199,7 +199,7 @@ def test_the_embedded_one_is_started_by_kwargs_and_not_before(monkeypatch: pytes
     assert not (folder / "pg").exists()
     found: list[object] = []
     try:
-        monkeypatch.setattr("langgraph_session_store.embedded._warned", False)
+        monkeypatch.setattr("langgraph_session_store.embedded.server._warned", False)
         with pytest.warns(EmbeddedWarning):
             target.kwargs()
         threads = [threading.Thread(target=lambda: found.append(target.kwargs())) for _ in range(4)]

@@ -127,7 +127,7 @@ def test_a_page_stands_beside_its_mlflow_runs(store: SessionStore, monkeypatch: 
         asked.append((ids, uri))
         return {"r1": {"run_name": "bold-owl", "metrics.loss": 0.5}}
 
-    monkeypatch.setattr(frames, "_mlflow_runs", runs)
+    monkeypatch.setattr(frames.tables, "_mlflow_runs", runs)
     frame = store.query(order_by="thread_id").with_mlflow(tracking_uri="sqlite:///x.db")
     assert asked == [({"r1"}, "sqlite:///x.db")]
     assert list(frame["run_name"].fillna("-")) == ["bold-owl", "-"]

@@ -140,7 +140,7 @@ class SessionRecorder(InlineHandler):
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:  # noqa: ARG002 - the signature ASGI frameworks call
         """Close the recorder when an ASGI application shuts down: ``FastAPI(lifespan=recorder.lifespan)``.
 
-        Servers that are stopped by SIGTERM run no exit handlers, only this. It takes at most 5 seconds, and 1 in an outage.
+        Servers that are stopped by SIGTERM run no exit handlers, only this. It takes at most 5 seconds, and less than one in an outage.
         """
         try:
             yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from pathlib import Path
@@ -63,6 +64,8 @@ def open_folder() -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell ignores Ctrl-C for what it runs in the background, and processes inherit that; tests that press it do not mean to.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "requires(*programs): skip, and under CI fail, where a program is not installed")
     if not hasattr(config, "workerinput"):
         os.environ["LGSS_TEST_HOME"] = str(open_folder())

@@ -20,7 +20,6 @@ from langgraph_session_store.session import SessionVersions
 from langgraph_session_store.testing import problem_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from conftest import Server
@@ -67,15 +66,6 @@ def test_many_small_rows_are_streamed_whole(store: SessionStore) -> None:
     assert peak - names < 8 * MEGABYTE
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C raises, also where the tests run in the background of a shell, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_a_stream_leaves_the_store_usable(dsn: str, schema: str) -> None:
     with SessionStore(dsn, schema=schema, pool_size=1) as store:
         grow(store, 3_000, 10)

@@ -94,6 +94,7 @@ def test_a_frozen_server_is_left_and_holds_up_no_exit(
         script = subprocess.Popen([sys.executable, CHAOS / "script.py", "end"], env=env, stdout=subprocess.PIPE)
         assert script.stdout is not None
         assert script.stdout.readline() == b"ready\n"
+        script.stdout.close()
         began = time.monotonic()
         assert script.wait(20) == 0
         tell(exit_seconds=f"{time.monotonic() - began:.2f}")

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -533,8 +534,8 @@ def test_a_statement_keeps_no_state_in_its_session(name: str) -> None:
 
 
 def test_every_statement_is_used() -> None:
-    package = files("langgraph_session_store")
-    code = "".join(path.read_text() for path in package.iterdir() if path.name.endswith(".py"))
+    package = Path(str(files("langgraph_session_store")))
+    code = "".join(path.read_text() for path in package.rglob("*.py"))
     unused = [name for name in STATEMENTS if f'"{name}"' not in code]
     assert unused == []
 

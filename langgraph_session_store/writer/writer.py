@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK: Final = 1.0  # seconds between two looks of an idle writer
-EXIT: Final = 1.0  # seconds that the exit of a process may take longer, all writers together
+EXIT: Final = 0.75  # seconds that the exit of a process may take longer, all writers together
 ATTEMPTS: Final = 2  # failed ones that an exit waits for: the first may be a connection that died long ago
 MAX_BYTES: Final = 1 << 30  # of one spool
 MIN_FREE: Final = 512 << 20  # bytes that stay free on its disk

@@ -12,7 +12,7 @@ import psutil
 import psycopg
 import pytest
 from chaos.agent import BODY, Content, balanced, config, graph, inputs, record, recorder
-from chaos.fleet import Fleet, size, tell, until
+from chaos.fleet import LONG, Fleet, size, tell, until
 from proxy import Proxy
 from psycopg import sql
 
@@ -63,7 +63,7 @@ def test_kill_9_of_the_server_and_of_workers_at_random(server: Server, tmp_path:
                 server.start()
                 time.sleep(dice.uniform(0, 0.5))
             until(lambda: fleet.count() >= runs, 300)
-        drained = fleet.settle(30)
+        drained = fleet.settle(180)
         verdict = fleet.judge()
     tell(
         runs=verdict.accepted, server_kills=kills, worker_kills=kills, lost=len(verdict.lost), stale=len(verdict.stale),
@@ -71,6 +71,7 @@ def test_kill_9_of_the_server_and_of_workers_at_random(server: Server, tmp_path:
     )  # fmt: skip
     assert verdict.clean, verdict
     assert fleet.secrets == 0
+    assert not LONG or drained <= 30  # last, so that a slow machine does not hide what was lost
 
 
 def test_a_database_that_is_down_for_all_runs_costs_neither_rows_nor_memory(

@@ -157,7 +157,9 @@ class Fleet:
                 if last.get((thread, content.slot), 0) > content.number:
                     wrong.append((thread, content))
                 last[thread, content.slot] = content.number
-        wrong += [(thread, "not the newest") for thread, text in newest.items() if sessions.get(thread) != text]
+        for thread, text in newest.items():
+            if sessions.get(thread) != text:
+                wrong.append((thread, "not the newest", *self.about(thread)))
         return wrong
 
     def settle(self, seconds: float = 30.0) -> float:
@@ -176,6 +178,14 @@ class Fleet:
                 return fresh in found and promised <= found
 
             return until(complete, seconds, 0.5)
+
+    def about(self, thread: str) -> list[Any]:
+        """Return the row of *thread* and the last lines of its history, in short."""
+        row = "SELECT recorded_at, workflow_status, started_at, split_part(code, ':', 1) || ':' || split_part(code, ':', 2)"
+        line = "SELECT recorded_at, split_part(code, ':', 1) || ':' || split_part(code, ':', 2) FROM {versions}"
+        with psycopg.connect(self.dsn) as connection:
+            where = f" WHERE thread_id = {sql.Literal(thread).as_string(connection)}"
+        return [self.table(f"{row} FROM {{sessions}}{where}"), self.table(f"{line}{where} ORDER BY 1 DESC LIMIT 4")]
 
     @property
     def secrets(self) -> int:

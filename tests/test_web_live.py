@@ -10,13 +10,17 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import psycopg
 import pytest
+from chaos.fleet import until
+from chaos.pair import Bouncer
+from conftest import open_folder
+from psycopg.conninfo import conninfo_to_dict
 from web_serving import served
 
 from langgraph_session_store.store import SessionStore
@@ -239,6 +243,62 @@ def test_uvicorn_alone_ends_the_streams_too(dsn: str, schema: str) -> None:
             assert listener.ended.wait(15)
         process.stderr.read()
         process.wait(15)
+
+
+def test_two_workers_tell_the_same_changes(store: SessionStore, dsn: str, schema: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    program = ["-m", "uvicorn", "--factory", "langgraph_session_store.web:create_app", "--workers", "2", "--port"]
+    environ = {"DATABASE_URL": dsn, "PGOPTIONS": f"-c search_path={schema}", "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, *program, url.rpartition(":")[2]]
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process, ExitStack() as stack:
+        stack.callback(process.terminate)
+        assert process.stderr
+        for line in process.stderr:
+            if "startup complete" in line:
+                break
+        until(lambda: answers(url), 20)
+        listeners: list[Listener] = []
+        while len(listeners) < 100:  # the kernel chooses the worker
+            listeners.append(stack.enter_context(listening(url)))
+            streams = float(httpx.get(f"{url}/metrics").text.partition("\nsession_store_streams ")[2].split()[0])
+            if 0 < streams < len(listeners):
+                break
+        assert 0 < streams < len(listeners), "one worker has them all"
+        store.save("new", {"code": "1"})
+        for listener in listeners:
+            listener.wait("new")
+        process.send_signal(signal.SIGTERM)
+        assert all(listener.ended.wait(15) for listener in listeners)
+        process.stderr.read()
+        assert process.wait(15) == 0
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz").is_success
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.mark.requires("pgbouncer")
+def test_a_pooler_in_transaction_mode_is_no_hindrance(store: SessionStore, dsn: str, schema: str) -> None:
+    store.save("before", {"code": "1"})
+    target = conninfo_to_dict(dsn)
+    place = str(target["host"]), int(target.get("port", 5432)), str(target["user"]), str(target["dbname"])
+    with Bouncer(open_folder(), *place) as way:
+        until((way.folder / ".s.PGSQL.6432").exists, 30)
+        with (
+            SessionStore(way.dsn, schema=schema) as pooled,
+            served(pooled) as client,
+            listening(str(client.base_url)) as listener,
+        ):
+            for number in range(3):
+                pooled.save(f"new-{number}", {"code": "1"})
+                assert len(client.get("/api/sessions").json()["sessions"]) == number + 2
+                assert client.get(f"/api/sessions/new-{number}").json()["code"] == "1"
+                assert len(client.get("/api/sessions/export.ndjson").text.splitlines()) == number + 2
+            listener.wait("new-0", "new-1", "new-2")
 
 
 async def test_the_reader_rests_when_nobody_listens(store: SessionStore) -> None:

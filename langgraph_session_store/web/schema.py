@@ -180,7 +180,7 @@ def plain_parameter(name: str, schema: dict[str, Any], about: str) -> dict[str, 
 
 
 def _listed(name: str, words: Iterable[str], about: str) -> dict[str, Any]:
-    schema = {"type": "array", "items": {"enum": list(words)}, "minItems": 1, "uniqueItems": True}
+    schema = {"type": "array", "items": {"enum": list(words)}, "minItems": 1}
     return {**_parameter(name, schema), "style": "form", "explode": False, "description": about}
 
 

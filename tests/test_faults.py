@@ -66,7 +66,7 @@ def test_kill_9_of_the_server_and_of_workers_at_random(server: Server, tmp_path:
         drained = fleet.settle(180)
         verdict = fleet.judge()
     tell(
-        runs=verdict.accepted, server_kills=kills, worker_kills=kills, lost=len(verdict.lost), stale=len(verdict.stale),
+        runs=verdict.accepted, server_kills=kills, worker_kills=kills, lost=len(verdict.lost), stale=len(verdict.stale), behind=len(verdict.behind),
         torn=verdict.torn, invented=len(verdict.invented), drained_seconds=f"{drained:.1f}", secrets=fleet.secrets,
     )  # fmt: skip
     assert verdict.clean, verdict

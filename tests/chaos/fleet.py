@@ -53,6 +53,7 @@ class Verdict:
     invented: set[Content]
     torn: int
     stale: list[Any]
+    behind: list[str]
     unbalanced: str
 
     @property
@@ -140,27 +141,35 @@ class Fleet:
         found = {content for content in contents if content is not None and content.slot in self.names}
         wrong = [path.read_text() for path in self.oracle.glob("*.wrong")]
         torn = contents.count(None)
-        return Verdict(len(promised), promised - found, found - began, torn, self.stale(), "".join(wrong))
+        return Verdict(
+            len(promised), promised - found, found - began, torn, self.stale(), self.behind(), "".join(wrong)
+        )
 
     def stale(self) -> list[Any]:
-        """Return rows that do not hold the newest run, and lines of one slot in a wrong order."""
-        sessions = dict(self.table("SELECT thread_id, code FROM {sessions}"))
+        """Return rows that do not hold the newest run, unless they are `behind`, and lines of one slot in a wrong order."""
         lines = self.table(
             "SELECT thread_id, code FROM {versions} WHERE code IS NOT NULL ORDER BY thread_id, recorded_at"
         )
         wrong: list[Any] = []
-        newest: dict[str, str] = {}
         last: dict[tuple[str, str], int] = {}
         for thread, text in lines:
-            newest[thread] = text
             if (content := Content.parse(text)) is not None:
                 if last.get((thread, content.slot), 0) > content.number:
                     wrong.append((thread, content))
                 last[thread, content.slot] = content.number
-        for thread, text in newest.items():
-            if sessions.get(thread) != text:
-                wrong.append((thread, "not the newest", *self.about(thread)))
-        return wrong
+        return wrong + [(thread, "not the newest", *self.about(thread)) for thread, later in self._apart() if not later]
+
+    def behind(self) -> list[str]:
+        """Return threads whose row had heard of a later run when the content of an older one came: by design it fills only NULL."""
+        return [thread for thread, later in self._apart() if later]
+
+    def _apart(self) -> list[Any]:
+        """Return threads whose row has another content than the last line, and whether the row's last event is a later one."""
+        newest = "SELECT DISTINCT ON (thread_id) * FROM {versions} WHERE code IS NOT NULL ORDER BY thread_id, recorded_at DESC"
+        return self.table(
+            f"SELECT thread_id, s.recorded_at > v.recorded_at FROM ({newest}) AS v LEFT JOIN {{sessions}} AS s"
+            " USING (thread_id) WHERE s.code IS DISTINCT FROM v.code"
+        )
 
     def settle(self, seconds: float = 30.0) -> float:
         """Start another process's recorder, which adopts what is left; return after how long nothing promised is missing."""

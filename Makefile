@@ -21,7 +21,7 @@ test: lint ## run every check and every test
 test-fast: $(INSTALLED) ## run the tests that failed last, then the others, up to the first failure
 	$(BIN)/pytest -n $(JOBS) --failed-first --exitfirst $(ARGS)
 
-chaos: $(INSTALLED) ## run the fault tests in their long form, an hour with the soak, and print what they measure
+chaos: $(INSTALLED) ## run the fault tests in their long form, 45 minutes with the soak, and print what they measure
 	LGSS_CHAOS=1 LGSS_EXAMPLES=2000 $(BIN)/pytest -p no:randomly -rP tests/test_faults*.py tests/test_spool.py::TestSpoolMachine $(ARGS)
 	$(BIN)/python tests/chaos/soak.py --minutes 20 --plot docs/images/soak.svg
 

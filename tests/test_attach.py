@@ -224,16 +224,6 @@ def test_create_agent_is_a_messages_session(dsn: str, schema: str, tmp_path: Pat
     assert (row["input_tokens"], row["output_tokens"]) == (6, 4)
 
 
-def parent_of(child: Any, *, config: Any = None) -> Any:
-    builder = StateGraph(dict)
-    if config is None:
-        builder.add_node("child", child)
-    else:
-        builder.add_node("child", lambda state: child.invoke(state, config()))
-    builder.add_edge(START, "child")
-    return builder.compile(name="parent")
-
-
 class ParentState(TypedDict, total=False):
     user_prompt: str
     topic: str

@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,16 +102,30 @@ def dsn() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
-def schema(dsn: str) -> Iterator[str]:
-    """A fresh schema, dropped afterwards."""
+@contextmanager
+def fresh_schema(dsn: str) -> Iterator[str]:
+    """A new schema whose name nobody else has (xdist runs the tests of one module in several processes), dropped afterwards."""
     name = f"t_{uuid.uuid4().hex[:16]}"
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
     yield name
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("SET lock_timeout = '10s'")  # rather an error than a run that hangs on a leaked transaction
-        conn.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+        conn.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def schema(dsn: str) -> Iterator[str]:
+    """A schema of the test's own."""
+    with fresh_schema(dsn) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def module_schema(dsn: str) -> Iterator[str]:
+    """A schema that the tests of one module share."""
+    with fresh_schema(dsn) as name:
+        yield name
 
 
 @pytest.fixture

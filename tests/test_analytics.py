@@ -44,12 +44,10 @@ rows = st.lists(
 
 
 @pytest.fixture(scope="module")
-def shared(dsn: str) -> Iterator[SessionStore]:
-    with SessionStore(dsn, schema="t_analytics", pool_size=1) as store:
+def shared(dsn: str, module_schema: str) -> Iterator[SessionStore]:
+    with SessionStore(dsn, schema=module_schema, pool_size=1) as store:
         store.setup()
         yield store
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute("DROP SCHEMA t_analytics CASCADE")
 
 
 def fill(store: SessionStore, given_rows: list[dict[str, Any]]) -> pd.DataFrame:

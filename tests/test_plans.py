@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import psycopg
 import pytest
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL
 
 from langgraph_session_store import Column, ProblemSession, SessionStore
 from langgraph_session_store.queries import reads as queries
@@ -28,7 +28,7 @@ SELECT 't' || n, at, at, at, at + n %% 977 * interval '1 second', CASE WHEN n %%
 FROM (SELECT n, '2026-01-01Z'::timestamptz + n * interval '1 minute' AS at FROM generate_series(1, %(count)s) AS n) AS rows
 """)
 
-VISIBLE = "SELECT relallvisible >= relpages FROM pg_class WHERE oid = 't_plans.searched'::regclass"
+VISIBLE = "SELECT relallvisible >= relpages FROM pg_class WHERE oid = %s::regclass"
 
 
 class Searched(ProblemSession, table="searched"):
@@ -58,22 +58,19 @@ class Plans:
 
 
 @pytest.fixture(scope="module")
-def plans(dsn: str) -> Iterator[Plans]:
-    place = Identifier("t_plans")
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(place))
-        with SessionStore(dsn, record=Searched, schema="t_plans") as store:
-            store.setup()
-            connection.execute(ROWS.format(store.table.full), {"count": COUNT})
-            for _ in range(
-                100
-            ):  # another test's transaction may keep pages from being all visible, which plans look at
-                connection.execute(SQL("VACUUM ANALYZE {}").format(store.table.full))
-                if connection.execute(VISIBLE).fetchone() == (True,):
-                    break
-                time.sleep(0.2)
-            yield Plans(store, connection)
-        connection.execute(SQL("DROP SCHEMA {} CASCADE").format(place))
+def plans(dsn: str, module_schema: str) -> Iterator[Plans]:
+    with (
+        SessionStore(dsn, record=Searched, schema=module_schema) as store,
+        psycopg.connect(dsn, autocommit=True) as connection,
+    ):
+        store.setup()
+        connection.execute(ROWS.format(store.table.full), {"count": COUNT})
+        for _ in range(100):  # another test's transaction may keep pages from being all visible, which plans look at
+            connection.execute(SQL("VACUUM ANALYZE {}").format(store.table.full))
+            if connection.execute(VISIBLE, [f"{module_schema}.searched"]).fetchone() == (True,):
+                break
+            time.sleep(0.2)
+        yield Plans(store, connection)
 
 
 @pytest.mark.parametrize("topic", ["lists", "legacy"])

@@ -60,7 +60,9 @@ def catalog(conn: Connection, schema: str) -> dict[str, list[tuple[Any, ...]]]:
         "compression": "SELECT relname, attname, attcompression FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = attrelid "
         "JOIN pg_namespace AS n ON n.oid = relnamespace WHERE nspname = %s AND attnum > 0",
     }
-    return {name: sorted(conn.execute(text, [schema]).fetchall(), key=repr) for name, text in statements.items()}
+    with conn.transaction():
+        conn.execute("SET LOCAL search_path = pg_catalog")  # definitions are then told with their schemas
+        return {name: sorted(conn.execute(text, [schema]).fetchall(), key=repr) for name, text in statements.items()}
 
 
 @pytest.fixture

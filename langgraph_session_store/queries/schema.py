@@ -6,7 +6,6 @@ anything can use a table that is complete. What it would run on an empty databas
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -15,15 +14,16 @@ from psycopg.sql import SQL, Composable, Literal
 
 from ..columns import OWN, TableColumn
 from ..errors import SchemaError
-from ..query import Query, Steps, Table, name, nothing, short, single, statement
+from ..query import Query, Steps, Table, name, nothing, single, statement
 from ..sql import load
-from .ddl import definition, indexes, keys, literal, modifiers, plain, summary, trigram
+from .ddl import definition, indexes, keys, literal, plain, summary, trigram
+from .found import MARK, Found, inspect, same_type, trigger
+from .original import is_original, upgrade, upgraded
 
 VERSION: Final = 2
 """The last migration; files of ``sql/`` begin with the number of theirs."""
 
 _LOCK: Final = {"key": "langgraph_session_store:setup"}
-_MARK: Final = "langgraph-session-store: schema {}"
 
 
 @dataclass(frozen=True)
@@ -34,47 +34,13 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a database holds under the table's names; by default nothing."""
-
-    schema_exists: bool = True
-    kind: str | None = None
-    version: int = 0
-    columns: Mapping[str, Mapping[str, Any]] | None = None
-    wanted: Mapping[str, int] | None = None
-    keys: Sequence[Mapping[str, Any]] = ()
-    indexes: Sequence[str] = ()
-    versions: Sequence[str] | None = None
-    erased: bool = False
-    summary: Sequence[str] | None = None
-    trigger: bool = False
-    citus: bool = False
-    trigram: bool = True
-
-    @classmethod
-    def read(cls, row: dict[str, Any]) -> Found:
-        """Return the answer of ``inspect.sql``."""
-        mark = re.match(re.escape(_MARK).replace(r"\{\}", r"(\d+)"), row.pop("comment") or "")
-        return cls(
-            version=int(mark[1]) if mark else 0,
-            keys=row.pop("keys") or (),
-            indexes=row.pop("indexes") or (),
-            **row,
-        )
-
-    def key(self, *columns: str) -> Mapping[str, Any] | None:
-        """Return the unique key over exactly *columns*."""
-        return next((key for key in self.keys if key["columns"] == sorted(columns)), None)
-
-
 def install(table: Table, *, distributed: bool = False) -> Steps[Report]:
     """Create or upgrade *table* and its companions; SchemaError where something else stands in their place."""
     schema = yield Query(load("locate").as_bytes(None), {"schema": table.schema, "table": plain(table.full)}, single)
     if schema is None:
         raise SchemaError("the connection's search_path names no schema that exists: pass schema=, or create one")
     table = replace(table, schema=schema)
-    look = _inspect(table)
+    look = inspect(table)
     found: Found = yield look
     done = []
     if _statements(table, found, distributed=distributed):
@@ -115,29 +81,15 @@ def surroundings() -> Query[tuple[bool, int]]:
     return Query(load("surroundings").as_bytes(None), {}, lambda rows, _: (rows[0][0], rows[0][1]))
 
 
-def _inspect(table: Table) -> Query[Found]:
-    params = {
-        "schema": table.schema,
-        "table": plain(table.full),
-        "versions": plain(table.versions),
-        "erased": plain(table.erased),
-        "summary": plain(table.summary),
-        "trigger": _trigger(table),
-        "names": [column.name for column in table.columns],
-        "types": [column.sql_type for column in table.columns],
-    }
-    return Query(load("inspect").as_bytes(None), params, lambda rows, _: Found.read(rows[0][0]))
-
-
 def _statements(table: Table, found: Found, *, distributed: bool) -> list[tuple[str, bytes]]:
+    original = is_original(found)
+    now = upgraded(table, found) if original else found
     if found.kind is not None:
-        _check_table(table, found)
-        _check_types(table, found)
-    return [
-        (step, statement(load(step), **slots))
-        for part in (_migrations, _evolution, _distribution)
-        for step, slots in part(table, found, distributed)
-    ]
+        _check_table(table, now, original=original)
+        _check_types(table, now)
+    plans = [upgrade(table, found)] if original else []
+    plans += [part(table, now, distributed) for part in (_migrations, _evolution, _distribution)]
+    return [(step, statement(load(step), **slots)) for plan in plans for step, slots in plan]
 
 
 Plan = Iterator[tuple[str, Mapping[str, Composable]]]
@@ -155,21 +107,21 @@ def _migrations(table: Table, found: Found, distributed: bool) -> Plan:
         yield from _compression(table, table.columns)
     if found.kind is None or found.version < 1 or not found.trigger:
         yield "001_touch", slots
-        yield "001_trigger", {**slots, "trigger": name(_trigger(table))}
+        yield "001_trigger", {**slots, "trigger": name(trigger(table))}
     if found.versions is None:
         columns = SQL("").join(SQL("{},\n    ").format(definition(column)) for column in table.versioned)
         yield "002_versions", {"versions": table.versions, "columns": columns}
     if not found.erased:
         yield "002_erased", {"erased": table.erased}
     if found.version < VERSION:
-        yield "mark", {**slots, "comment": literal(_MARK.format(VERSION))}
+        yield "mark", {**slots, "comment": literal(MARK.format(VERSION))}
 
 
 def _evolution(table: Table, found: Found, distributed: bool) -> Plan:  # noqa: ARG001 - one signature for all parts
     if found.columns is not None:
         added = [column for column in table.columns if column.name not in found.columns]
         yield from _additions(table.full, added)
-        yield from _compression(table, added)
+        yield from _compression(table, added if found.version else table.columns)
     if found.versions is not None:
         yield from _additions(
             table.versions, [column for column in table.versioned if column.name not in found.versions]
@@ -186,7 +138,8 @@ def _evolution(table: Table, found: Found, distributed: bool) -> Plan:  # noqa: 
     view = summary(table, found.summary or ())
     if found.summary is None or list(view) != list(found.summary):
         columns = SQL(",\n    ").join(SQL("{} AS {}").format(text, name(column)) for column, text in view.items())
-        yield "create_summary", {"summary": table.summary, "table": table.full, "columns": columns}
+        options = SQL(f" WITH ({', '.join(found.view_options)})" if found.view_options else "")
+        yield "create_summary", {"summary": table.summary, "table": table.full, "columns": columns, "options": options}
 
 
 def _distribution(table: Table, found: Found, distributed: bool) -> Plan:
@@ -198,8 +151,8 @@ def _distribution(table: Table, found: Found, distributed: bool) -> Plan:
             "rekey",
             {
                 "table": table.full,
-                "primary": name(primary["name"].split(".")[-1].strip('"')),
-                "unique": name(unique["name"].split(".")[-1].strip('"')),
+                "primary": name(primary["name"]),
+                "unique": name(unique["name"]),
                 "keys": SQL("ADD ") + keys(table, distributed=True, separator=", ADD "),
             },
         )
@@ -207,14 +160,14 @@ def _distribution(table: Table, found: Found, distributed: bool) -> Plan:
     yield "distribute", texts
 
 
-def _check_table(table: Table, found: Found) -> None:
-    """Refuse what is not ours. The place for upgrading the original project's table, which this would name."""
+def _check_table(table: Table, found: Found, *, original: bool) -> None:
+    """Refuse what is not ours; the *original* may lack columns, which it gets."""
     columns = found.columns or {}
     differences = [] if found.kind in ("r", "p") else ["it is no table"]
     for column in table.columns:
         if column.kind == "own" and column.name not in columns:
-            differences.append(f"it has no column {column.name}")
-        elif column.kind == "own" and not _same_type(column, found):
+            differences += [] if original else [f"it has no column {column.name}"]
+        elif column.kind == "own" and not same_type(column, found):
             differences.append(f"{column.name} is {columns[column.name]['type']}, not {column.sql_type}")
     known = {column.name for column in table.columns}
     differences += [
@@ -238,7 +191,7 @@ def _check_types(table: Table, found: Found) -> None:
             raise SchemaError(
                 f"field {column.name}: this database knows no type {column.sql_type}; is its extension installed?"
             )
-    changed = [column for column in table.columns if column.name in columns and not _same_type(column, found)]
+    changed = [column for column in table.columns if column.name in columns and not same_type(column, found)]
     if changed:
         what = "; ".join(f"{c.name} is {columns[c.name]['type']}, not {c.sql_type}" for c in changed)
         raise SchemaError(
@@ -258,11 +211,6 @@ def _retype(table: Table, changed: Sequence[TableColumn], found: Found) -> str:
         if alterations:
             texts.append(f"ALTER TABLE {plain(where)} {', '.join(alterations)};")
     return " ".join(texts)
-
-
-def _same_type(column: TableColumn, found: Found) -> bool:
-    is_, wanted = (found.columns or {})[column.name], (found.wanted or {})[column.name]
-    return bool(is_["base"] == wanted) and modifiers(is_["type"]) == modifiers(column.sql_type)
 
 
 def _notes(table: Table, found: Found, *, distributed: bool) -> Iterator[str]:
@@ -286,7 +234,3 @@ def _compression(table: Table, columns: Sequence[TableColumn]) -> Plan:
             SQL("ALTER COLUMN {} SET COMPRESSION lz4").format(name(column)) for column in large
         )
         yield "compress", {"table": table.full, "columns": alterations}
-
-
-def _trigger(table: Table) -> str:
-    return short(f"trigger_{table.name}_touch")

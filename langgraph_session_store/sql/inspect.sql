@@ -24,7 +24,7 @@ SELECT jsonb_build_object(
     ),
     'keys', (
         SELECT jsonb_agg(jsonb_build_object(
-            'name', indexrelid::regclass::text,
+            'name', (SELECT relname FROM pg_class WHERE oid = indexrelid),
             'primary', indisprimary,
             'columns', (SELECT jsonb_agg(attname ORDER BY attname) FROM pg_attribute WHERE attrelid = t AND attnum = ANY (indkey))
         ))
@@ -34,6 +34,15 @@ SELECT jsonb_build_object(
     'versions', (SELECT jsonb_agg(attname) FROM pg_attribute WHERE attrelid = v AND attnum > 0 AND NOT attisdropped),
     'erased', e IS NOT NULL,
     'summary', (SELECT jsonb_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = s AND attnum > 0),
+    'view_options', (SELECT to_jsonb(reloptions) FROM pg_class WHERE oid = s),
+    'readers', (
+        SELECT jsonb_agg(DISTINCT ev_class::regclass::text)
+        FROM pg_depend
+        JOIN pg_rewrite ON pg_rewrite.oid = objid AND classid = 'pg_rewrite'::regclass AND refclassid = 'pg_class'::regclass
+        WHERE refobjid IN (t, s) AND ev_class NOT IN (t, coalesce(s, t)) AND (refobjid = s OR refobjsubid IN (
+            SELECT attnum FROM pg_attribute WHERE attrelid = t AND attname IN ('created_at', 'updated_at')
+        ))
+    ),
     'trigger', EXISTS (SELECT FROM pg_trigger WHERE tgrelid = t AND tgname = %(trigger)s),
     'citus', EXISTS (SELECT FROM pg_extension WHERE extname = 'citus'),
     'trigram', EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm')

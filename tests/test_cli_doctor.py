@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from test_original_table import connected, make
 from typer.testing import CliRunner
 
-from langgraph_session_store.cli import app, doctor
+from langgraph_session_store.cli import app, checks_database, checks_machine
 from langgraph_session_store.row import dumps
 from langgraph_session_store.spool import Spool
 
@@ -131,6 +132,34 @@ def test_rights_are_checked_for_the_role(check: Any, run: Any, dsn: str, schema:
             connection.execute(f'DROP ROLE "{role}"')
 
 
+def test_a_role_that_records_and_does_not_erase_is_as_it_should_be(check: Any, run: Any, dsn: str, schema: str) -> None:
+    run("init")
+    role = f"writer_{schema}"
+    table = f'"{schema}".session_states'
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            f'CREATE ROLE "{role}"; GRANT USAGE ON SCHEMA "{schema}" TO "{role}";'
+            f'GRANT SELECT, INSERT, UPDATE ON {table} TO "{role}"; GRANT SELECT, INSERT ON {table}_versions TO "{role}";'
+            f'GRANT SELECT ON {table}_erased TO "{role}"'
+        )
+        try:
+            code, findings = check(dsn=make_conninfo(dsn, options=f"-crole={role}"))
+            assert (code, findings["rights"]["status"]) == (0, "note")
+            assert findings["rights"]["message"] == f"{role} may read and record, and not erase"
+        finally:
+            connection.execute(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"')
+
+
+def test_the_original_project_s_table_is_told(check: Any, run: Any, dsn: str, schema: str) -> None:
+    with connected(dsn, schema) as connection:
+        make(connection)
+    code, findings = check()
+    assert (code, findings["schema"]["fix"]) == (1, f"session-store init --schema {schema}")
+    assert "upgraded in place" in findings["schema"]["message"]
+    run("init")
+    assert check()[0] == 0
+
+
 def test_a_server_that_takes_no_writes_is_a_problem(check: Any, run: Any, dsn: str) -> None:
     run("init")
     code, findings = check(dsn=make_conninfo(dsn, options="-cdefault_transaction_read_only=on"))
@@ -149,8 +178,8 @@ def test_without_a_database_the_rest_is_checked_and_no_password_told(check: Any,
 
 def test_a_clock_that_differs_is_a_warning(check: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run("init")
-    late = doctor.time.time() - 3600
-    monkeypatch.setattr(doctor.time, "time", lambda: late)
+    late = checks_database.time.time() - 3600
+    monkeypatch.setattr(checks_database.time, "time", lambda: late)
     code, findings = check()
     assert (code, findings["clock"]["status"]) == (0, "warning")
     assert "1h 00m ahead" in findings["clock"]["message"]
@@ -158,7 +187,7 @@ def test_a_clock_that_differs_is_a_warning(check: Any, run: Any, monkeypatch: py
 
 def test_mlflow_distributions_that_break_one_another_are_a_problem(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"mlflow": "3.11.0", "mlflow-skinny": "3.2.0"}
-    monkeypatch.setattr(doctor, "_version", versions.get)
+    monkeypatch.setattr(checks_machine, "_version", versions.get)
     assert check()[1]["mlflow"]["status"] == "problem"
     versions.clear()
     assert check()[1]["mlflow"]["status"] == "note"
@@ -254,8 +283,10 @@ def test_drain_into_a_table_that_is_missing_loses_nothing(
 
 def test_drain_and_doctor_say_that_other_spools_wait(run: Any, check: Any, store: SessionStore, folder: Path) -> None:
     run("init")
-    other = Spool(folder.with_name("other"))
+    other = Spool(folder.with_name("other"), owner="table tickets, host elsewhere")
     other.append(*event(store, "s-1"))
     other.close()
-    assert "1 other spool" in run("drain").stderr
-    assert "other servers" in check()[1]["spool"]["message"]
+    told = run("drain").stderr
+    assert "1 other spool" in told
+    assert "tickets" in told
+    assert "tickets" in check()[1]["spool"]["message"]

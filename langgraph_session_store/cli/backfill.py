@@ -1,0 +1,204 @@
+"""The verb backfill: rows for the threads of a checkpoint database, and where to go on after it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sqlite3
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import quote
+
+import psycopg
+import typer
+
+from ..backfill import backfill as run_backfill
+from ..conninfo import connection_errors, resolve
+from ..errors import ConfigError
+from . import exits, spools
+from .options import Source, SpoolDir, imported, with_source
+from .output import Output, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..backfill import BackfillReport
+    from ..query import Table
+
+_SHOWN: Final = 20  # failures that are told one by one
+_TABLES: Final = {"checkpoints", "writes"}
+
+
+@with_source
+def backfill(  # noqa: PLR0917 - options
+    at: Source,
+    out: Output,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoints",
+            "-c",
+            metavar="URL|FILE",
+            help="The Postgres or the SQLite file of your graph's checkpointer; by default the graph's own.",
+            show_default=False,
+        ),
+    ] = None,
+    graph: Annotated[
+        str | None,
+        typer.Option(
+            "--graph",
+            "-g",
+            metavar="MODULE:NAME",
+            help="Your compiled graph, or a function that makes it: then statuses are exact.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="From the first thread, not where it was stopped.")
+    ] = False,
+    spool_dir: SpoolDir = None,
+) -> None:
+    """Write rows for threads that a checkpointer already holds.
+
+    Overwrites nothing newer, brings back nothing erased, and can be run again at any time. Stopped, it goes on where it was. Exits with 1 where threads failed.
+    """
+    if at.record is None:
+        raise ConfigError(f"backfill needs the record of table {at.table_name}: --record MODULE:CLASS")
+    compiled = None if graph is None else _compiled(graph)
+    if checkpoints is None and compiled is None:
+        raise ConfigError("backfill needs --checkpoints URL|FILE, or --graph of a graph that has a checkpointer")
+    with at.open(setup=not dry_run) as store, _saver(checkpoints, strict=compiled is None) as saver:
+        mark = _Mark.of(spools.folder_of(store.target, store.table, spool_dir), store.table, checkpoints, graph)
+        after = "" if dry_run or restart else mark.read()
+        if after:
+            out.note((f"Going on behind thread {after}, where it was stopped (--restart begins anew)", "dim"))
+        with out.progress("Backfilling") as bar:
+
+            def progress(report: BackfillReport, total: int) -> None:
+                if not dry_run:
+                    mark.write(report.after)
+                if bar:
+                    bar(report.threads, total)
+
+            report = run_backfill(store, saver, graph=compiled, after=after, dry_run=dry_run, progress=progress)
+        if not dry_run:
+            mark.remove()
+    _tell(out, report)
+
+
+def _tell(out: Output, report: BackfillReport) -> None:
+    if out.json:
+        out.document(asdict(report))
+    else:
+        names = ("created", "updated", "filled", "unchanged", "erased", "failed")
+        told = ", ".join(f"{getattr(report, name):,} {name}" for name in names if getattr(report, name))
+        head = "Would backfill " if report.dry_run else "Backfilled "
+        out.say((head, "green"), plural(report.threads, "thread"), f": {told}" if told else "")
+        for thread_id, reason in list(report.failures.items())[:_SHOWN]:
+            exits.complain(f"thread {thread_id}: {reason}")
+        if report.failed > _SHOWN:
+            exits.complain(f"and {plural(report.failed - _SHOWN, 'thread')} more: see --json")
+    if report.failed:
+        raise typer.Exit(exits.MISSING)
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """Where a backfill was stopped, in a file beside the table's spool; another source, graph or record begins anew."""
+
+    path: Path
+    of_what: str
+
+    @classmethod
+    def of(cls, spool: Path, table: Table, checkpoints: str | None, graph: str | None) -> _Mark:
+        file = _file(checkpoints or "")
+        place = str(file.resolve()) if file.is_file() else checkpoints and resolve(checkpoints).describe()
+        what = json.dumps([place, graph, [column.name for column in table.columns]])
+        return cls(spool.with_name(f"{spool.name}.backfill"), hashlib.sha256(what.encode()).hexdigest())
+
+    def read(self) -> str:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(self.path.read_text("utf-8"))
+            if kept["of"] == self.of_what:
+                return str(kept["after"])
+        return ""
+
+    def write(self, after: str) -> None:
+        with suppress(OSError, UnicodeError):  # a second run finds all done, only later
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            beside = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+            beside.write_text(json.dumps({"of": self.of_what, "after": after}), "utf-8")
+            beside.replace(self.path)
+
+    def remove(self) -> None:
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+def _compiled(name: str) -> Any:
+    found = imported("--graph", name, "app.agent:graph")
+    from langgraph.pregel import Pregel
+
+    try:
+        if not isinstance(found, Pregel) and callable(found):
+            found = found()
+        if not isinstance(found, Pregel) and hasattr(found, "compile"):
+            found = found.compile()
+    except Exception as error:
+        raise ConfigError(f"--graph {name[:80]}: making the graph raised {type(error).__name__}") from None
+    if not isinstance(found, Pregel):
+        raise ConfigError(f"--graph {name[:80]}: that is no compiled graph, but {type(found).__name__}")
+    return found
+
+
+@contextmanager
+def _saver(checkpoints: str | None, *, strict: bool) -> Iterator[Any]:
+    """Open the checkpointer that *checkpoints* names. *strict*: classes that the blobs name are not imported; their values will do."""
+    if checkpoints is None:
+        yield None
+        return
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+    options = {"serde": JsonPlusSerializer(allowed_msgpack_modules=None)} if strict else {}
+    logging.getLogger("langgraph.checkpoint.serde.jsonplus").setLevel(logging.ERROR)  # it warns of each class
+    path = _file(checkpoints)
+    if path.is_file():
+        sqlite = imported(
+            "--checkpoints", "langgraph.checkpoint.sqlite:SqliteSaver", "", "pip install langgraph-checkpoint-sqlite"
+        )
+        with closing(_sqlite(path)) as file:
+            yield sqlite(file, **options)
+        return
+    if "=" not in checkpoints and "://" not in checkpoints.replace("sqlite:///", ""):
+        raise ConfigError("--checkpoints: there is no such file; a Postgres is a URL or key=value pairs")
+    postgres = imported(
+        "--checkpoints", "langgraph.checkpoint.postgres:PostgresSaver", "", "pip install langgraph-checkpoint-postgres"
+    )
+    target = resolve(checkpoints)
+    with connection_errors(target):
+        server: Any = psycopg.connect(**target.kwargs(), autocommit=True, prepare_threshold=None)
+    with server:
+        yield postgres(server, **options)
+
+
+def _file(checkpoints: str) -> Path:
+    return Path(checkpoints.removeprefix("sqlite:///"))
+
+
+def _sqlite(path: Path) -> sqlite3.Connection:
+    """Open a SQLite file of checkpoints, to read; ConfigError where it is none."""
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False)
+    try:
+        found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        missing = sorted(_TABLES - found)
+    except sqlite3.DatabaseError:
+        missing = ["SQLite header"]
+    if missing:
+        connection.close()
+        raise ConfigError(f"--checkpoints: {path.name} is no file of checkpoints: it has no {missing[0]}")
+    return connection

@@ -36,6 +36,8 @@ _DEFAULTS: Final = {
     # Keepalives do not run while data is unacknowledged: without this a vanished network hangs a write for minutes.
     "tcp_user_timeout": 10_000,  # milliseconds; Linux only, libpq ignores it elsewhere
 }
+_ENCODING: Final = {"client_encoding": "UTF8"}
+"""Whatever the database's own encoding is or the environment says: psycopg hands out bytes where it would be SQL_ASCII."""
 _HOW: Final = "write postgresql://user:password@host:5432/database, or host=... dbname=... user=... password=..."
 _REFUSED: Final = (
     (
@@ -85,18 +87,19 @@ class Target:
     def kwargs(self) -> dict[str, Any]:
         """Return the arguments of psycopg.connect; the embedded server is started, unless it runs.
 
-        Time-outs, keepalives and application_name are added where neither the caller nor libpq's environment set them.
+        Time-outs, keepalives and application_name are added where neither the caller nor libpq's environment set them; the encoding
+        is UTF-8 always, as all that is sent.
         """
         if self._server is not None:
             if self.source == "default":
                 warn_once(self._server)
-            return {**_DEFAULTS, **self._server.start()}
+            return {**_DEFAULTS, **self._server.start(), **_ENCODING}
         if "service" in self._options or "service" in self._set:
-            return dict(self._options)  # the service file is complete, and what we add would win over it
+            return self._options | _ENCODING  # the service file is complete, and what we add would win over it
         added: dict[str, Any] = dict(_DEFAULTS)
         if "," in (self._option("hostaddr") or self._option("host")):
             added["target_session_attrs"] = "read-write"
-        return {name: value for name, value in added.items() if name not in self._set} | self._options
+        return {name: value for name, value in added.items() if name not in self._set} | self._options | _ENCODING
 
     def describe(self) -> str:
         """Return host, port, database and user, for messages."""

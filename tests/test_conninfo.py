@@ -100,7 +100,12 @@ def test_time_outs_are_added_where_none_are_set() -> None:
     mine = resolve("postgresql://h/d?connect_timeout=9", environ={"PGAPPNAME": "mine"}).kwargs()
     assert mine["connect_timeout"] == "9"
     assert "application_name" not in mine
-    assert resolve("service=mine").kwargs() == {"service": "mine"}
+    assert resolve("service=mine").kwargs() == {"service": "mine", "client_encoding": "UTF8"}
+
+
+def test_what_is_sent_is_utf_8_whatever_anybody_sets() -> None:
+    for dsn in ("postgresql://h/d", "host=h client_encoding=LATIN1", "service=mine"):
+        assert resolve(dsn, environ={"PGCLIENTENCODING": "SQL_ASCII"}).kwargs()["client_encoding"] == "UTF8"
 
 
 def test_several_hosts_ask_for_the_one_that_writes() -> None:

@@ -6,17 +6,24 @@ Digests tell a change without reading the content back, and are made from what w
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from hashlib import blake2b
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
+
+import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ..row import Row, Slot, Value
+
+_UNSURE: Final = re.compile(r"[0-9](?:\.[0-9]|[eE]|[0-9]{18})")
+"""What may be a number that has several spellings, or that orjson cuts."""
+_DIGITS: Final = 400  # a double has 308 at most
 
 _time = attrgetter("recorded_at")
 
@@ -101,11 +108,19 @@ def _digest(slot: Slot, value: Value) -> str | None:
     text = _text(value)
     if text is None:
         return None
-    if slot.sql_type == "jsonb":
-        text = json.dumps(json.loads(text, parse_float=_number, parse_int=_number), sort_keys=True)
-    return blake2b(text.encode(), digest_size=8).hexdigest()
+    data = _canonical(text) if slot.sql_type == "jsonb" else text.encode()
+    return blake2b(data, digest_size=8).hexdigest()
 
 
-def _number(text: str) -> Any:
-    """Return one spelling for all spellings of a number, as nothing that a string could be."""
-    return ["number", str(Decimal(text).normalize())]
+def _canonical(text: str) -> bytes:
+    """Return one spelling of JSON for all that jsonb takes for the same."""
+    if _UNSURE.search(text) is None:
+        return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
+    value = json.loads(text, parse_float=_number)
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _number(text: str) -> int | float:
+    """Return an integer for what is one: jsonb keeps 1e16 as 10000000000000000."""
+    number = Decimal(text)
+    return int(number) if number.adjusted() < _DIGITS and number == number.to_integral_value() else float(text)

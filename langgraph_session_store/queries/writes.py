@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from itertools import groupby
@@ -30,10 +30,15 @@ from .history import Line, as_newest, makes_history, new_lines
 from .upsert import cast, proposed, upsert
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
+MATCHES: Final = 10_000
+"""Threads that are looked for at once."""
+PART: Final = 200
+"""Threads that are erased in one transaction, while all writers wait: some milliseconds."""
 _NEVER: Final = -(2**63)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -126,26 +131,39 @@ def amend(table: Table, change: Row) -> Steps[bool]:
     return True
 
 
-def erase(table: Table, which: str | Condition, now: int, *, chunk: int = 1000) -> Steps[Erased]:
-    """Remove rows and histories and leave tombstones: of one thread, or of at most *chunk* that meet a condition.
+def matching(table: Table, condition: Condition) -> Query[list[str]]:
+    """Read the threads of at most `MATCHES` rows that meet *condition*, before any lock: to find them may take long."""
+    params = {**condition.params, "most": MATCHES}
+    return Query(statement(load("select_threads"), table=table.full, condition=condition.sql), params, _firsts)
 
-    Runs that began before *now* on the caller's clock, or before the database's, are not stored any more.
+
+def erase(table: Table, threads: Sequence[str], now: int, condition: Condition | None = None) -> Steps[Erased]:
+    """Remove the rows and histories of *threads*, of those that meet *condition* (still), and leave tombstones.
+
+    Runs that began before *now* on the caller's clock, or before the database's, are not stored any more. All writers wait meanwhile:
+    many threads are erased some at a time, see `parts`.
     """
     yield lock(table)
-    if isinstance(which, Condition):
-        text = statement(load("select_threads"), table=table.full, condition=which.sql)
-        found = yield Query(text, {**which.params, "chunk": chunk}, listed)
-        threads = [thread_id for (thread_id,) in found]
-    else:
-        threads = [thread_key(which)]
-    if not threads:
+    params: dict[str, Any] = {"threads": list(threads)}
+    if condition is not None:
+        both = SQL("thread_id = ANY (%(threads)b::text[]) AND ({})").format(condition.sql)
+        params["threads"] = yield matching(table, Condition(both, condition.params | params))
+    if not params["threads"]:
         return Erased(0, None)
-    hashes = [thread_hash(thread_id) for thread_id in threads]
+    hashes = [thread_hash(thread_id) for thread_id in params["threads"]]
     at = yield Query(about("bury", table), {"hashes": hashes, "now": to_datetime(now)}, single)
-    params = {"threads": threads}
     yield Query(about("delete_versions", table), params, nothing)
     removed = yield Query(about("delete_sessions", table), params, count)
     return Erased(removed, at)
+
+
+def parts(threads: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield *threads* in pieces of which each is erased in a moment."""
+    return (threads[at : at + PART] for at in range(0, len(threads), PART))
+
+
+def _firsts(rows: Rows, _: int) -> list[str]:
+    return [value for (value,) in rows]
 
 
 def link_run(table: Table, thread_id: object, run_id: str) -> Query[int]:
@@ -155,9 +173,12 @@ def link_run(table: Table, thread_id: object, run_id: str) -> Query[int]:
 
 
 def mark_abandoned(table: Table, older_than: timedelta | datetime) -> Steps[int]:
-    """Mark running rows of which nothing was heard for *older_than*, or since."""
-    yield lock(table)
+    """Mark running rows of which nothing was heard for *older_than*, or since; a later event of such a run still wins."""
     old = older("recorded_at", older_than)
+    running = Condition(SQL("workflow_status = 'running' AND {}").format(old.sql), old.params)
+    if not (yield matching(table, running)):
+        return 0  # writers need not wait
+    yield lock(table)
     marked: int = yield Query(statement(load("mark_abandoned"), table=table.full, older=old.sql), old.params, count)
     return marked
 
@@ -206,14 +227,13 @@ def _record(
     if not threads:
         return
     columns = _history_columns(table, threads.values())
-    lines: dict[str, list[Line]] = yield _read_lines(table, "latest_versions", threads, columns)
+    times = {
+        thread: [_LAST] if newest else [to_datetime(event.recorded_at) for event in of]
+        for thread, of in threads.items()
+    }
+    lines: dict[str, list[Line]] = yield near_lines(table, times, columns)
     if newest:
         threads |= {thread: as_newest(of, lines.get(thread, ())) for thread, of in threads.items()}
-    late = [
-        thread for thread, known in lines.items() if min(e.recorded_at for e in threads[thread]) < known[0].recorded_at
-    ]
-    if late:
-        lines |= yield _read_lines(table, "all_versions", late, columns)
     added = [line for thread, of in threads.items() for line in new_lines(lines.get(thread, ()), of, runs)]
     if added:
         yield _add_lines(table, added, columns)
@@ -226,9 +246,11 @@ def _history_columns(table: Table, events: Iterable[Iterable[Row]]) -> dict[str,
     return {column.name: column.sql_type for column in table.versioned} | dict(sorted(carried.items()))
 
 
-def _read_lines(
-    table: Table, which: str, threads: Iterable[str], columns: Mapping[str, str]
+def near_lines(
+    table: Table, times: Mapping[str, Sequence[datetime]], columns: Mapping[str, str]
 ) -> Query[dict[str, list[Line]]]:
+    """Read the lines among which events of these *times* stand, by thread: not a whole history, which may be long."""
+
     def read(rows: Rows, _: int) -> dict[str, list[Line]]:
         lines: dict[str, list[Line]] = defaultdict(list)
         for thread_id, at, digests, *values in rows:
@@ -236,13 +258,15 @@ def _read_lines(
             lines[thread_id].append(Line(thread_id, to_microseconds(at), None, digests, known))
         return lines
 
-    return Query(_reading_lines(table, which, tuple(columns)), {"threads": list(threads)}, read)
+    of = times.values()
+    params = {"threads": list(times), "first": list(map(min, of)), "last": list(map(max, of))}
+    return Query(_reading_lines(table, tuple(columns)), params, read)
 
 
 @lru_cache(maxsize=64)
-def _reading_lines(table: Table, which: str, columns: tuple[str, ...]) -> bytes:
-    contents = SQL(", ").join(SQL("{}::text").format(name(column)) for column in columns)
-    return statement(load(which), versions=table.versions, columns=contents)
+def _reading_lines(table: Table, columns: tuple[str, ...]) -> bytes:
+    contents = SQL(", ").join(SQL("v.{}::text").format(name(column)) for column in columns)
+    return statement(load("near_versions"), versions=table.versions, columns=contents)
 
 
 def _add_lines(table: Table, lines: Sequence[Line], columns: Mapping[str, str]) -> Query[None]:

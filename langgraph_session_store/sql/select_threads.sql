@@ -1,2 +1,2 @@
 -- select_threads: some of the threads that match
-SELECT thread_id FROM {table} WHERE {condition} LIMIT %(chunk)s
+SELECT thread_id FROM {table} WHERE {condition} LIMIT %(most)s

@@ -157,19 +157,32 @@ class Fleet:
                 if last.get((thread, content.slot), 0) > content.number:
                     wrong.append((thread, content))
                 last[thread, content.slot] = content.number
-        return wrong + [(thread, "not the newest", *self.about(thread)) for thread, later in self._apart() if not later]
+        return wrong + [(thread, "not the newest", *self.about(thread)) for thread, legal in self._apart() if not legal]
 
     def behind(self) -> list[str]:
-        """Return threads whose row had heard of a later run when the content of an older one came: by design it fills only NULL."""
-        return [thread for thread, later in self._apart() if later]
+        """Return threads whose row heard of the start of a run that never ended, and after that of an older run's end.
 
-    def _apart(self) -> list[Any]:
-        """Return threads whose row has another content than the last line, and whether the row's last event is a later one."""
+        By design that fills only NULL (DESIGN.md, section 6): the row keeps the content from before both, and the history has all.
+        """
+        return [thread for thread, legal in self._apart() if legal]
+
+    def _apart(self) -> list[tuple[str, bool]]:
+        """Return threads whose row has another content than the last line, and whether it may: nothing else is legal."""
         newest = "SELECT DISTINCT ON (thread_id) * FROM {versions} WHERE code IS NOT NULL ORDER BY thread_id, recorded_at DESC"
-        return self.table(
-            f"SELECT thread_id, s.recorded_at > v.recorded_at FROM ({newest}) AS v LEFT JOIN {{sessions}} AS s"
+        older = "EXISTS (SELECT FROM {versions} AS o WHERE o.thread_id = s.thread_id AND o.code = s.code)"
+        found = self.table(
+            "SELECT thread_id, coalesce(s.recorded_at > v.recorded_at AND s.workflow_status IN ('running', 'abandoned')"
+            f" AND s.finished_at IS NULL AND {older}, false) FROM ({newest}) AS v LEFT JOIN {{sessions}} AS s"
             " USING (thread_id) WHERE s.code IS DISTINCT FROM v.code"
         )
+        unfinished = self.unfinished()
+        return [(thread, legal and thread in unfinished) for thread, legal in found]
+
+    def unfinished(self) -> set[str]:
+        """Return threads of runs that began and were not said to be done."""
+        return {
+            thread for slot in self.names for thread, _ in set(self.read(slot, "began")) - set(self.read(slot, "done"))
+        }
 
     def settle(self, seconds: float = 30.0) -> float:
         """Start another process's recorder, which adopts what is left; return after how long nothing promised is missing."""

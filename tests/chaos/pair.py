@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import psutil
 import psycopg
@@ -16,14 +16,17 @@ from psycopg.conninfo import make_conninfo
 
 from langgraph_session_store.embedded.programs import Account, find_programs
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 HBA = "local all all trust\nlocal replication all trust\n"
 
 
 class Pair:
     """Two servers that speak on sockets in *folder*, which the user who serves for root must be able to enter."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, synchronous: bool = True) -> None:
+        self.folder, self._synchronous = folder, synchronous
         self._account = Account.for_root() if os.geteuid() == 0 else Account.current()
         found = find_programs(system=True)[0]
         folder.chmod(0o777)
@@ -50,8 +53,9 @@ class Pair:
         slot = ["-C", "-S", "b", "-X", "stream", "-c", "fast", "-R", "--no-sync"]
         self._run("pg_basebackup", "-h", f"{self.folder}/a", "-U", "postgres", "-D", self.data("b"), *slot)
         self.start("b")
-        self.execute("a", "ALTER SYSTEM SET synchronous_standby_names = '*'")
-        self.execute("a", "SELECT pg_reload_conf()")
+        if self._synchronous:
+            self.execute("a", "ALTER SYSTEM SET synchronous_standby_names = '*'")
+            self.execute("a", "SELECT pg_reload_conf()")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,6 +86,18 @@ class Pair:
         self.execute("b", "ALTER SYSTEM SET synchronous_standby_names = ''")
         self.execute("b", "SELECT pg_reload_conf()")
 
+    def cut(self) -> None:
+        """Let the standby hear nothing more of what the primary commits."""
+        (self.folder / "hba").write_text(HBA.replace("replication all trust", "replication all reject"))
+        self.execute("a", "SELECT pg_reload_conf()")
+        self.execute("a", "SELECT pg_terminate_backend(pid) FROM pg_stat_replication")
+
+    @property
+    def connected(self) -> bool:
+        """Whether the standby hears of what the primary commits."""
+        with psycopg.connect(self.dsn_of("a"), autocommit=True) as connection:
+            return bool(connection.execute("SELECT pid FROM pg_stat_replication").fetchall())
+
     def kill(self, name: str) -> None:
         self.signal(name, signal.SIGKILL)
 
@@ -103,28 +119,39 @@ class Pair:
 
 
 class Bouncer:
-    """PgBouncer in transaction mode, with fewer connections to the server than clients."""
+    """PgBouncer in transaction mode, with fewer connections to the server than clients; *settings* are added to its own."""
 
-    def __init__(self, folder: Path, host: str, port: int, user: str, database: str) -> None:
+    def __init__(
+        self, folder: Path, host: str, port: int, user: str, database: str, *, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         folder.chmod(0o777)
+        more = "".join(f"{key} = {value}\n" for key, value in (settings or {}).items())
         (folder / "users").write_text(f'"{user}" ""\n')
         (folder / "ini").write_text(
             f"[databases]\n{database} = host={host} port={port} user={user}\n[pgbouncer]\nlisten_addr =\n"
             f"unix_socket_dir = {folder}\nlisten_port = 6432\nauth_type = trust\nauth_file = {folder}/users\n"
-            "pool_mode = transaction\ndefault_pool_size = 2\nserver_login_retry = 1\n"
+            f"pool_mode = transaction\ndefault_pool_size = 2\nserver_login_retry = 1\n{more}"
         )
         for name in ("users", "ini"):
             (folder / name).chmod(0o644)
         account = Account.for_root() if os.geteuid() == 0 else Account.current()
-        where = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
-        program = shutil.which("pgbouncer", path=where) or "pgbouncer"
         self.process = subprocess.Popen(
-            [program, "-q", str(folder / "ini")], user=account.uid if os.geteuid() == 0 else None,
+            [self.program(), "-q", str(folder / "ini")], user=account.uid if os.geteuid() == 0 else None,
             group=account.gid if os.geteuid() == 0 else None, extra_groups=[] if os.geteuid() == 0 else None,
             stderr=sys.stderr,
         )  # fmt: skip
         self.dsn = make_conninfo(host=str(folder), port="6432", user=user, dbname=database)
+
+    @staticmethod
+    def program() -> str:
+        where = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
+        return shutil.which("pgbouncer", path=where) or "pgbouncer"
+
+    @classmethod
+    def version(cls) -> tuple[int, ...]:
+        said = subprocess.run([cls.program(), "-V"], capture_output=True, text=True, check=True).stdout
+        return tuple(map(int, said.split()[1].split(".")[:2]))
 
     def __enter__(self) -> Self:
         return self

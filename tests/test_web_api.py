@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
+import time
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,10 +20,12 @@ from web_serving import problem_rows, running, served
 
 from langgraph_session_store import Column, SessionRecord
 from langgraph_session_store.store import AsyncSessionStore, SessionStore
-from langgraph_session_store.web import create_app
+from langgraph_session_store.web import create_app, reads
+from langgraph_session_store.web.ops import spool_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import httpx
 
@@ -95,6 +100,12 @@ def test_a_cursor_belongs_to_its_filter(api: httpx.Client) -> None:
     cursor = api.get("/api/sessions?limit=5").json()["next_cursor"]
     is_problem(api.get("/api/sessions", params={"limit": "5", "topic": "arrays", "cursor": cursor}), 422)
     is_problem(api.get("/api/sessions?cursor=nonsense"), 422)
+
+
+def test_a_cursor_that_looks_like_one_names_no_page(api: httpx.Client) -> None:
+    cursor = api.get("/api/sessions?limit=5").json()["next_cursor"]
+    for forged in (cursor[:-1], f"{cursor}A", cursor[:30] + "AAAA" + cursor[34:]):
+        assert "cursor" in is_problem(api.get("/api/sessions", params={"limit": "5", "cursor": forged}), 404)["detail"]
 
 
 def test_counts_only_when_asked(api: httpx.Client) -> None:
@@ -211,6 +222,13 @@ def test_numbers(api: httpx.Client) -> None:
     is_problem(api.get("/api/sessions/analytics?bucket=year"), 422)
 
 
+def test_numbers_about_too_many_groups_are_refused(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "_FEW", 10)  # in a thread
+    assert len(api.get("/api/sessions/analytics?group_by=thread_id").json()["groups"]) == 120
+    monkeypatch.setattr(reads, "MOST_ROWS", 100)
+    assert "100 rows" in is_problem(api.get("/api/sessions/analytics?group_by=thread_id"), 422)["detail"]
+
+
 def test_csv_cells_are_no_formulas(store: SessionStore, api: httpx.Client) -> None:
     for number, evil in enumerate(("=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1")):
         store.save(f"evil-{number}", {"user_prompt": evil})
@@ -230,6 +248,13 @@ def test_exports_hold_every_row(api: httpx.Client) -> None:
     assert (table.num_rows, table.column_names) == (40, ["thread_id", "code"])
     assert api.get("/api/sessions/export.csv?topic=none").text.startswith("id,created_at")
     is_problem(api.get("/api/sessions/export.xlsx"), 404)
+
+
+def test_a_file_has_a_plain_name(dsn: str, schema: str) -> None:
+    with SessionStore(dsn, schema=schema, table="sitzung_\u8868") as store, served(store) as client:
+        store.save("t", {"code": "1"})
+        answer = client.get("/api/sessions/export.csv")
+        assert answer.headers["content-disposition"] == 'attachment; filename="sitzung__.csv"'
 
 
 def test_answers_are_squeezed(api: httpx.Client) -> None:
@@ -284,6 +309,11 @@ def test_openapi_has_the_types_of_the_record(dsn: str, schema: str) -> None:
             document = client.get("/openapi.json").json()
             assert client.get("/api/sessions?mood=bad&priority__lte=1").json()["count"] == 1
             assert client.get("/api/sessions/t").json()["sources"] == [{"a": "b"}]
+            fields = {field["name"]: field for field in client.get("/api/schema").json()["fields"]}
+            (listed,) = client.get("/api/sessions").json()["sessions"]
+            assert listed["mood"] == "bad"  # text, but of a closed set
+            assert "question" not in listed
+            assert ">bad<" in client.get("/fragments/table").text
     assert document["openapi"].startswith("3.1")
     properties = document["components"]["schemas"]["TicketSession"]["properties"]
 
@@ -298,6 +328,23 @@ def test_openapi_has_the_types_of_the_record(dsn: str, schema: str) -> None:
     parameters = {part["name"]: part for part in document["paths"]["/api/sessions"]["get"]["parameters"]}
     assert "priority__gte" in parameters
     assert "topic" not in parameters
+    # closed sets are named, and what older rows hold is still allowed
+    assert properties["mood"]["anyOf"][0]["enum"] == ["good", "bad"]
+    assert types("mood") == ["string", "string", "null"]
+    assert "failed" in properties["workflow_status"]["anyOf"][0]["enum"]
+    assert parameters["mood"]["schema"]["anyOf"][0] == {"enum": ["good", "bad"]}
+    assert fields["mood"]["values"] == ["good", "bad"]
+
+
+def test_openapi_has_paging_and_the_stream(api: httpx.Client) -> None:
+    paths = api.get("/openapi.json").json()["paths"]
+    parameters = {part["name"]: part for part in paths["/api/sessions"]["get"]["parameters"]}
+    cursor = api.get("/api/sessions?limit=5").json()["next_cursor"]
+    assert re.fullmatch(parameters["cursor"]["schema"]["pattern"], cursor)
+    stream = paths["/api/sessions/events"]["get"]
+    assert list(stream["responses"]["200"]["content"]) == ["text/event-stream"]
+    (last,) = stream["parameters"]
+    assert (last["name"], last["in"], last["required"]) == ("Last-Event-ID", "header", False)
 
 
 async def test_an_async_store_serves_as_well(dsn: str, schema: str) -> None:
@@ -377,6 +424,20 @@ def test_metrics(api: httpx.Client, store: SessionStore, recorder: Any) -> None:
     assert "session_store_recorder_accepted_total" in text
     assert "session_store_query_seconds_count" in text
     assert "session_store_up 1.0" in text
+
+
+def test_a_spool_whose_writer_is_done_holds_nothing(tmp_path: Path) -> None:
+    for name in ("alive/1", "alive/2", "dead/1"):
+        path = (tmp_path / name).with_suffix(".seg")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"frame")
+    assert spool_state(tmp_path, up=False)[0] == 15
+    assert spool_state(tmp_path, up=True)[0] == 5  # of a process's last file nobody knows yet
+    old = time.time() - 100
+    os.utime(tmp_path / "dead/1.seg", (old, old))
+    size, age = spool_state(tmp_path, up=True)
+    assert size == 10
+    assert age >= 100
 
 
 def test_behind_a_prefix(store: SessionStore) -> None:

@@ -13,6 +13,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -23,6 +24,9 @@ from conftest import open_folder
 from psycopg.conninfo import conninfo_to_dict
 from web_serving import served
 
+from langgraph_session_store.queries.reads import LOOK_BACK, Tail
+from langgraph_session_store.query import Table
+from langgraph_session_store.session import Session
 from langgraph_session_store.store import SessionStore
 from langgraph_session_store.web import live
 from langgraph_session_store.web.reads import ReadStore
@@ -129,11 +133,58 @@ def test_who_resumes_at_another_server_misses_nothing(store: SessionStore) -> No
         listener.wait("missed")
 
 
-@pytest.mark.parametrize("last", ["x", "-1", "9" * 30, "99999999999999999", "1.5", ""])
-def test_an_id_that_is_none_starts_now(store: SessionStore, url: str, last: str) -> None:
+@pytest.mark.parametrize("last", ["x", "-1", "9" * 30, "1.5", "", "\u0663".encode()])
+def test_an_id_that_is_none_is_refused(url: str, last: str | bytes) -> None:
+    answer = httpx.get(f"{url}/api/sessions/events", headers={"Last-Event-ID": last})
+    assert answer.status_code == 422
+    assert "Last-Event-ID" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("last", ["0", "9" * 16])
+def test_ids_of_long_ago_and_of_times_to_come(store: SessionStore, url: str, last: str) -> None:
+    store.save("old", {"code": "1"})
     with listening(url, last) as listener:
         store.save("new", {"code": "1"})
-        listener.wait("new")
+        listener.wait("new", *(["old"] if last == "0" else []))
+
+
+class Polls:
+    """What a `Tail` tells of rows that it is given, poll by poll."""
+
+    def __init__(self, since: datetime) -> None:
+        self.rows: dict[str, datetime] = {}
+        self.since = since
+        self.tail = Tail(Table("t", ()), since)
+
+    def poll(self, seconds: float) -> list[str]:
+        """Return the rows that are told when *seconds* have passed."""
+        params = dict(self.tail.query().params)
+        after = params["updated_at"], params["id"]
+        ids = {name: UUID(int=1 + number) for number, name in enumerate(self.rows)}
+        found = [Session(id=ids[name], updated_at=at, name=name) for name, at in self.rows.items()]
+        behind = sorted((row["updated_at"], row["id"], row) for row in found if (row["updated_at"], row["id"]) > after)
+        return [row["name"] for row in self.tail.tell([row for *_, row in behind], self.at(seconds))]
+
+    def at(self, seconds: float) -> datetime:
+        return self.since + timedelta(seconds=seconds)
+
+
+def test_a_transaction_that_stays_open_is_told_within_ten_polls() -> None:
+    polls = Polls(datetime(2026, 1, 1, tzinfo=UTC))
+    polls.rows["quick"] = polls.at(100)
+    assert polls.poll(100) == ["quick"]
+    polls.rows["late"] = polls.at(100 - LOOK_BACK.total_seconds() + 1)
+    assert [told for _ in range(10) for told in polls.poll(101)] == ["late"]
+    assert [told for _ in range(20) for told in polls.poll(102)] == []
+
+
+def test_a_time_to_come_hides_no_change() -> None:
+    polls = Polls(datetime(2026, 1, 1, tzinfo=UTC))
+    polls.rows["ahead"] = polls.at(3600)
+    assert polls.poll(1) == ["ahead"]
+    polls.rows["now"] = polls.at(2)
+    assert polls.poll(2) == ["now"]
+    assert polls.poll(3) == []
 
 
 def test_a_transaction_that_commits_late_is_told(store: SessionStore, url: str, dsn: str, schema: str) -> None:

@@ -6,13 +6,16 @@ import os
 import random
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from web_serving import problem_rows, served
 
+from langgraph_session_store import Column, SessionRecord
 from langgraph_session_store.store import SessionStore
-from langgraph_session_store.web.page import markup
+from langgraph_session_store.web.page import markup, routes
+from langgraph_session_store.web.page.listing import searched
+from langgraph_session_store.web.reads import ReadStore
 
 playwright = pytest.importorskip("playwright.sync_api")
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    playwright.expect.set_options(timeout=30_000)  # the numbers are kept the longer the slower the machine is
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
         yield browser
@@ -165,10 +169,10 @@ def test_a_run_is_seen_while_it_happens(page: Page, url: str, store: SessionStor
     opened(page, url)
     page.wait_for_selector("#live[data-state=on]")
     store.save("just-now", {"user_prompt": "Fresh", "topic": "arrays"})
-    page.wait_for_selector("tr.new >> text=just-now", timeout=10_000)
+    page.wait_for_selector("tr.new >> text=just-now", timeout=30_000)
     playwright.expect(page.locator("a.k-running b")).to_have_text("1")
     store.save("just-now", {"tests_passed": True}, workflow_status="completed")
-    page.wait_for_selector("tr.k-completed >> text=just-now", timeout=10_000)
+    page.wait_for_selector("tr.k-completed >> text=just-now", timeout=30_000)
 
 
 def test_no_rows_say_what_to_do_first(page: Page, store: SessionStore) -> None:
@@ -306,6 +310,28 @@ def _quoted(text: str) -> str:
     from urllib.parse import quote
 
     return quote(text, safe="")
+
+
+class Indexed(SessionRecord):
+    """A record whose questions are searched."""
+
+    question: Annotated[str | None, Column(index="trigram")] = None
+    answer: str | None = None
+
+
+def test_a_search_uses_the_index_that_there_is() -> None:
+    assert searched(ReadStore(SessionStore("dbname=none", record=Indexed), 5)) == (["question"], True)
+    plain = ["thread_id", "error", "user_prompt", "problem_description"]
+    assert searched(ReadStore(SessionStore("dbname=none"), 5)) == (plain, False)
+
+
+def test_a_slow_search_says_how_to_make_it_quick(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.save("t", {"user_prompt": "Hello"})
+    monkeypatch.setattr(routes, "_SLOW", 0)
+    with served(store) as client:
+        for text in ("hello", "nothing"):
+            assert "trigram" in client.get("/fragments/table", params={"_q": text}).text
+        assert "trigram" not in client.get("/fragments/table").text
 
 
 def test_the_assets_are_small(url: str) -> None:

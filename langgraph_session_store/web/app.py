@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ from ..errors import ConfigError
 from ..store import AsyncSessionStore, SessionStore
 from . import problems
 from .api import make_router
+from .keeping import keeping_router
 from .live import Hub
 from .ops import Meter, Readiness, ops_router
 from .page import Numbers, page_router
@@ -27,11 +29,8 @@ from .settings import Settings, check_bind, is_address
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_ABOUT: Final = """Each run of a LangGraph agent as one typed row.
-
-`GET /api/sessions/events` streams what changes as server-sent events: `{thread_id, workflow_status, updated_at, version}`, each change at
-least once. `Last-Event-ID` resumes without a gap; drop what you have seen by `thread_id` and `version`.
-"""
+_ABOUT: Final = "Each run of a LangGraph agent as one typed row."
+_DAY: Final = timedelta(days=1)
 _LEAVE: Final = 5  # seconds that requests in flight have when the server stops
 _SQUEEZED: Final = 5  # gzip's level: larger ones cost more than they save
 
@@ -45,6 +44,7 @@ def create_app(
     root_path: str = "",
     mlflow_uri: str | None = None,
     statement_timeout: float = 10.0,
+    abandon_after: timedelta | None = _DAY,
 ) -> FastAPI:
     """Return the REST API, the stream of changes and the dashboard on *store*, by default the one that the environment names.
 
@@ -52,7 +52,8 @@ def create_app(
     files that ``SESSION_STORE_TOKEN_FILE`` and ``SESSION_STORE_READ_TOKEN_FILE`` name. Without one only this machine is answered.
     *allowed_hosts* (and ``SESSION_STORE_HOSTS``) are names that the server goes by, *root_path* is the prefix that a proxy takes away,
     *mlflow_uri* the MLflow server that run ids link to (default: ``MLFLOW_TRACKING_URI`` where it is http). A statement that
-    reads may take *statement_timeout* seconds.
+    reads may take *statement_timeout* seconds. ``running`` sessions of which nothing was heard for *abandon_after* are marked as
+    abandoned every ten minutes, unless it is None.
     """
     settings = Settings.make(token, read_token, allowed_hosts)
     reads = ReadStore(store or SessionStore(), statement_timeout)
@@ -69,6 +70,8 @@ def create_app(
     app.include_router(make_router(reads, hub))
     app.include_router(ops_router(Readiness(reads), Meter(reads, numbers, hub)))
     app.include_router(page_router(reads, numbers, mlflow_uri or _mlflow()), include_in_schema=False)
+    if abandon_after is not None:
+        app.include_router(keeping_router(reads, abandon_after))  # the last one: it ends first
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=_SQUEEZED)
     app.add_middleware(Guard, settings=settings, root_path=root_path)
     app.state.hub = hub
@@ -88,6 +91,7 @@ def serve(
     root_path: str = "",
     mlflow_uri: str | None = None,
     statement_timeout: float = 10.0,
+    abandon_after: timedelta | None = _DAY,
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve `create_app` on *host* and *port* (0: any free one) until SIGINT or SIGTERM; *ready* is told the address.
@@ -104,6 +108,7 @@ def serve(
         root_path=root_path,
         mlflow_uri=mlflow_uri,
         statement_timeout=statement_timeout,
+        abandon_after=abandon_after,
     )
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_LEAVE, lifespan="on"

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -15,7 +14,7 @@ from starlette.responses import Response
 from ..clock import to_datetime, to_microseconds
 from ..errors import SessionStoreError, UnavailableError
 from ..logs import once_a_minute
-from ..queries.reads import OVERLAP, Change, Tail, changes
+from ..queries.reads import LOOK_BACK, OVERLAP, Change, Tail, changes
 from ..query import Table
 from .problems import dumps
 
@@ -84,8 +83,8 @@ class Hub:
     """Reads what changed while there are clients, and tells each of them.
 
     Ids are microseconds of the database's clock, so that every worker and every later process understands them. Nothing is
-    missed: a change that was committed late is found within the overlap that `Tail` reads again, and a client that resumes begins two
-    overlaps before its last id. So a change may be told twice; its version says so.
+    missed: a change that was committed late is found in what `Tail` reads again, and a client that resumes begins as long before its
+    last id. So a change may be told twice; its version says so.
     """
 
     def __init__(self, reads: ReadStore) -> None:
@@ -104,19 +103,18 @@ class Hub:
         """How many listen."""
         return len(self._clients)
 
-    async def join(self, last_event_id: str | None) -> Client:
-        """Return a new client, to whom all is told that changes from now on, and what changed since the event *last_event_id*."""
+    async def join(self, last: int | None) -> Client:
+        """Return a new client, to whom all is told that changes from now on, and what changed since the event *last*."""
         if self._closed or len(self._clients) >= MOST_CLIENTS:
             raise UnavailableError("no room for another stream")
         async with self._starting:
             if self._task is None or self._task.done():
                 await self._start()
         now = to_microseconds(self._reads.now())
-        last = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else None
-        if last is None or len(str(last)) > 17:  # noqa: PLR2004 - the year 5138
+        if last is None:
             client = Client(now, None)
         else:
-            client = Client(min(last, now), to_datetime(min(last, now)) - 2 * OVERLAP)
+            client = Client(min(last, now), to_datetime(min(last, now)) - LOOK_BACK - OVERLAP)
         self._clients.add(client)
         return client
 
@@ -149,7 +147,7 @@ class Hub:
     async def _start(self) -> None:
         """Take what is there now as known, and watch."""
         await self._reads.ensure()
-        self._tail = Tail(self._table, self._reads.now() - OVERLAP)
+        self._tail = Tail(self._table, self._reads.now() - LOOK_BACK)
         await self._look()
         self._task = asyncio.create_task(self._watch(), name="session-store-events")
 
@@ -157,7 +155,7 @@ class Hub:
         assert self._tail is not None
         found: list[Event] = []
         while True:
-            found += map(_event, self._tail.tell(await self._reads.run(self._tail.query())))
+            found += map(_event, self._tail.tell(await self._reads.run(self._tail.query()), self._reads.now()))
             if self._tail.drained:
                 return found
 
@@ -216,7 +214,7 @@ class EventStream(Response):
             asyncio.create_task(self._client.over.wait()),
         ]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, timeout=MOST_AGE, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._hub.leave(self._client)
             for task in tasks:
@@ -228,12 +226,11 @@ class EventStream(Response):
     async def _send(self, send: Send, head: dict[str, Any]) -> None:
         await send(head)
         client = self._client
-        ends = time.monotonic() + MOST_AGE
         await send(_body(b"retry: 2000\nid: %d\n\n" % client.last))
         if client.replay is not None:
             async for events in self._hub.missed(client.replay):
                 await send(_body(b"".join(map(client.frame, events)) or b":\n\n"))
-        while time.monotonic() < ends:
+        while True:
             client.news.clear()
             parts = [*client.notes, *map(client.frame, client.waiting)]
             client.notes.clear()

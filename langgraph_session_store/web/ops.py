@@ -17,6 +17,7 @@ from ..errors import SchemaError, SessionStoreError, StoreError
 from ..query import Query
 from ..spool import spool_home
 from ..spool.journal import SUFFIX
+from ..spool.queue import IDLE
 from .problems import Json, ProblemRoute, described, problem
 
 if TYPE_CHECKING:
@@ -38,15 +39,24 @@ def spool_folder(reads: ReadStore) -> Path:
     return spool_home() / reads.target.key(reads.table.schema, reads.table.name)
 
 
-def spool_state(folder: Path) -> tuple[int, float]:
-    """Return the bytes that wait in a spool, and the seconds since the oldest was written."""
-    size, oldest = 0, time.time()
-    for path in folder.glob(f"*/*{SUFFIX}"):
-        with suppress(OSError):  # a writer removes what it has stored
-            found = path.stat()
-            size += found.st_size
-            oldest = min(oldest, found.st_mtime) if found.st_size else oldest
-    return size, time.time() - oldest if size else 0.0
+def spool_state(folder: Path, *, up: bool) -> tuple[int, float]:
+    """Return the bytes that wait in a spool, and the seconds since the oldest was written.
+
+    A writer gives a file that it has stored back after `IDLE`. So while the database is *up*, the last file of a process counts
+    only when it has been left alone for longer.
+    """
+    now = oldest = time.time()
+    size = 0
+    for process in folder.glob("*/"):
+        files = sorted(process.glob(f"*{SUFFIX}"))
+        for path in files:
+            with suppress(OSError):  # a writer removes what it has stored
+                found = path.stat()
+                if up and path == files[-1] and now - found.st_mtime < 2 * IDLE:
+                    continue
+                size += found.st_size
+                oldest = min(oldest, found.st_mtime) if found.st_size else oldest
+    return size, now - oldest if size else 0.0
 
 
 class Readiness:
@@ -67,13 +77,8 @@ class Readiness:
         return self._checks
 
     async def _ask(self) -> dict[str, Any]:
+        checks: dict[str, Any] = {"database": "ok", "schema": "ok"}
         table = self._reads.table
-        size, age = await asyncio.to_thread(spool_state, spool_folder(self._reads))
-        checks: dict[str, Any] = {
-            "database": "ok",
-            "schema": "ok",
-            "spool": {"bytes": size, "age_seconds": round(age, 1)},
-        }
         try:
             await self._reads.ensure()
             await self._reads.run(
@@ -83,7 +88,9 @@ class Readiness:
             checks["schema"] = "missing"
         except (StoreError, SessionStoreError):
             checks |= {"database": "away", "schema": "unknown"}
-        return checks
+        up = checks["schema"] == "ok"
+        size, age = await asyncio.to_thread(spool_state, spool_folder(self._reads), up=up)
+        return {**checks, "spool": {"bytes": size, "age_seconds": round(age, 1)}}
 
 
 class Meter:
@@ -119,7 +126,7 @@ class Meter:
         for status, count in (self._counts or {}).items():
             sessions.add_metric([status or ""], count)
         yield sessions
-        size, age = spool_state(spool_folder(self._reads))
+        size, age = spool_state(spool_folder(self._reads), up=self._counts is not None)
         yield GaugeMetricFamily("session_store_spool_bytes", "Bytes in this machine's spool of the table", size)
         yield GaugeMetricFamily("session_store_spool_age_seconds", "Age of the oldest file in the spool", age)
         yield GaugeMetricFamily("session_store_streams", "Clients of the stream of changes", self._hub.clients)

@@ -48,6 +48,10 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+ERRORS: Final = described(400, 401, 403, 413, 414, 422, 429, 500, 503)
+"""What any endpoint of the API may answer."""
+
+
 def dumps(value: object) -> bytes:
     """Return *value* as JSON, whatever a row may hold."""
     try:

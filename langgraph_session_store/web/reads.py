@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
-from ..errors import UnavailableError
+from ..errors import FilterError, UnavailableError
 from ..store import AsyncSessionStore
+from .schema import large_columns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -25,6 +26,9 @@ PATIENCE: Final = 4.0
 """Seconds that a request waits for a connection before it is told that there is none."""
 EXPORTS: Final = 3
 """Exports at once: each holds a connection until its client has read it all."""
+MOST_ROWS: Final = 100_000
+"""Rows of one answer, which is held in memory; groups of numbers have several."""
+_FEW: Final = 1000
 _AWAY: Final = 1.0  # seconds for which an outage is believed
 _CHUNK: Final = 500
 
@@ -48,6 +52,7 @@ class ReadStore(AsyncSessionStore):
         self.clock = store.clock  # a delete here must count for the recorder there
         self._backlogs = store._backlogs  # noqa: SLF001 - recorders may join it later
         self._begin = f"BEGIN READ ONLY; SET LOCAL statement_timeout = {int(timeout * 1000)}".encode()
+        self.large = large_columns(self.record, self.table)
         self.observe: Callable[[float], None] = lambda _: None
         """Is told how many seconds a statement took."""
         self._away_until = 0.0
@@ -72,8 +77,12 @@ class ReadStore(AsyncSessionStore):
         began = perf_counter()
         async with self._reading() as connection:
             cursor = await connection.execute(query.sql, query.params)
+            if cursor.rowcount > MOST_ROWS:
+                raise FilterError(f"the answer has more than {MOST_ROWS:,} rows: filter, or group by fewer values")
             rows = await cursor.fetchall()
         self.observe(perf_counter() - began)
+        if len(rows) > _FEW:  # others need not wait while many rows are made sense of
+            return await asyncio.to_thread(query.read, rows, cursor.rowcount)
         return query.read(rows, cursor.rowcount)
 
     async def stream(self, query: Query[list[T]]) -> AsyncGenerator[T, None]:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field, create_model
 
 from ..columns import LEADING
+from ..filters import paging
 from ..filters.sqltypes import sql_type
 from ..queries.reads import vocabulary
 from ..record import record_fields
+from .choices import closed_sets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from ..columns import TableColumn
     from ..query import Table
     from ..record import RecordField, SessionRecord
+    from .reads import ReadStore
 
 PARAMETER_OPS: Final = {
     "text": ("eq", "in", "contains", "isnull"),
@@ -35,6 +38,15 @@ _REQUIRED: Final = frozenset(column.name for column in LEADING) - {"run_id", "wo
 _NO_NUL: Final = {"type": "string", "pattern": "^[^\\u0000]*$"}
 _YES_OR_NO: Final = {"anyOf": [{"type": "boolean"}, {"enum": ["t", "yes", "y", "on", "1", "f", "no", "n", "off", "0"]}]}
 _TIME: Final = {"type": "string", "format": "date-time"}
+_OPEN: Final = "rows of other writers, or older than the record, may hold other values"
+CURSOR: Final = {"type": "string", "pattern": paging.CURSOR}
+LAST_EVENT: Final[dict[str, Any]] = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "The last `id` that was seen, to resume behind it; without it the stream begins now.",
+    "schema": {"type": "string", "pattern": "^[0-9]{1,16}$"},
+}
 
 
 class Listing(BaseModel):
@@ -102,6 +114,36 @@ class AnalyticsModel(Group):
     series: list[Slice]
 
 
+class Change(BaseModel):
+    """A session that changed."""
+
+    thread_id: str
+    workflow_status: str | None
+    updated_at: datetime
+    version: int = Field(description="grows with each change of the session")
+
+
+EVENTS: Final[dict[str, Any]] = {
+    "description": "The stream; the schema is about each event that has data.",
+    "content": {
+        "text/event-stream": {
+            "schema": {
+                "type": "object",
+                "required": ["id", "data"],
+                "properties": {
+                    "id": {"type": "string", "pattern": "^[0-9]+$"},
+                    "data": {
+                        "type": "string",
+                        "contentMediaType": "application/json",
+                        "contentSchema": Change.model_json_schema(),
+                    },
+                },
+            }
+        }
+    },
+}
+
+
 class Vocabulary(BaseModel):
     """The fields of the table: their types, operators, and what they are for."""
 
@@ -113,17 +155,23 @@ class Vocabulary(BaseModel):
 def session_model(record: type[SessionRecord], table: Table) -> type[BaseModel]:
     """Return the model of a whole session."""
     declared = {field.name: field for field in record_fields(record)}
+    closed = closed_sets(record, table)
     fields: dict[str, Any] = {}
     for column in table.columns:
         kind = _python_type(column, declared.get(column.name))
-        fields[column.name] = (kind if column.name in _REQUIRED else kind | None, ...)
+        if column.name in closed:
+            form: Any = Literal
+            fields[column.name] = (form[tuple(closed[column.name])] | kind | None, Field(description=_OPEN))
+        else:
+            fields[column.name] = (kind if column.name in _REQUIRED else kind | None, ...)
     return create_model(record.__name__, __doc__=record.__doc__, **fields)
 
 
 def listing_model(record: type[SessionRecord], table: Table) -> type[BaseModel]:
     """Return the model of a page, whose sessions may hold any of the fields."""
     fields: dict[str, Any] = {
-        name: (info.annotation, Field(default=None)) for name, info in session_model(record, table).model_fields.items()
+        name: (info.annotation, Field(default=None, description=info.description))
+        for name, info in session_model(record, table).model_fields.items()
     }
     item = create_model(f"{record.__name__}Item", __doc__="A session, with the fields that were asked for.", **fields)
     return create_model(f"{record.__name__}Page", __base__=Listing, sessions=(list[item], ...))  # type: ignore[valid-type]
@@ -142,20 +190,32 @@ def _python_type(column: TableColumn, field: RecordField | None) -> Any:
     return float if base == "double precision" else str
 
 
-def is_large(column: TableColumn) -> bool:
-    """Return whether the values of *column* may be long, so that lists leave them out unless asked."""
-    return column.sql_type.partition("(")[0] in ("text", "jsonb") or column.sql_type == "varchar"
+def large_columns(record: type[SessionRecord], table: Table) -> frozenset[str]:
+    """Return the columns whose values may be long, so that lists leave them out unless asked."""
+    closed = closed_sets(record, table)
+    return frozenset(
+        column.name
+        for column in table.columns
+        if (column.sql_type.partition("(")[0] in ("text", "jsonb") or column.sql_type == "varchar")
+        and column.name not in closed
+    )
 
 
-def small_columns(table: Table) -> list[str]:
+def small_columns(reads: ReadStore) -> list[str]:
     """Return what a list holds by default."""
-    return [column.name for column in table.columns if not is_large(column)]
+    return [column.name for column in reads.table.columns if column.name not in reads.large]
 
 
-def filter_parameters(table: Table) -> list[dict[str, Any]]:
+def page_size(most: int) -> dict[str, Any]:
+    """Return the schema of a page size of at most *most*."""
+    return {"type": "integer", "minimum": 1, "maximum": most, "default": 50}
+
+
+def filter_parameters(record: type[SessionRecord], table: Table) -> list[dict[str, Any]]:
     """Return the filters of *table* as OpenAPI's query parameters."""
+    closed = closed_sets(record, table)
     shown = [
-        _parameter(column.name if op == "eq" else f"{column.name}__{op}", _shape(column, op))
+        _parameter(column.name if op == "eq" else f"{column.name}__{op}", _shape(column, op, closed))
         for column in table.columns
         for op in PARAMETER_OPS[sql_type(column.sql_type).family]
     ]
@@ -188,7 +248,9 @@ def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "schema": schema}
 
 
-def _shape(column: TableColumn, op: str) -> dict[str, Any]:
+def _shape(column: TableColumn, op: str, closed: Mapping[str, list[Any]]) -> dict[str, Any]:
+    if op == "eq" and column.name in closed:
+        return {"anyOf": [{"enum": closed[column.name]}, _value(column)]}  # what else a row may hold can be asked for
     if column.name == "thread_id" and op in ("eq", "in"):
         return {"type": "string"}  # any text is made storable
     if op == "isnull":

@@ -42,6 +42,7 @@ _HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+_FORWARDED: Final = frozenset({"forwarded", "x-forwarded-for", "x-real-ip"})
 _DRAINED: Final = 64 << 20  # bytes of a body too large that are read away, so that its sender reads our answer
 _PEERS: Final = 10_000
 _IN_PROCESS: Final = "testclient"  # what Starlette's client calls itself; a socket's peer is always an address
@@ -141,7 +142,8 @@ class Guard:
 
     def _unauthorized(self, scope: Scope, headers: Headers, peer: str) -> Response | None:
         if not self._settings.guarded:
-            local = peer in {_IN_PROCESS, ""} or is_loopback(peer)
+            # behind a proxy on this machine all the world would come from the loopback
+            local = peer in {_IN_PROCESS, ""} or (is_loopback(peer) and not _FORWARDED & set(headers.keys()))
             return (
                 None if local else problem(403, "Without a token only this machine may ask: set SESSION_STORE_TOKEN.")
             )

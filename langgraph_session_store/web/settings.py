@@ -27,7 +27,7 @@ class Limits:
 
     body: int = 1 << 20
     """Bytes of a body; no route reads one."""
-    query: int = 16 << 10
+    query: int = 48 << 10
     """Bytes of a query string."""
     requests: float = 2000.0
     """Requests per second of one peer, with twice as many at once."""

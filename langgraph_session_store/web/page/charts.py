@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .markup import compact, duration, label, percent
-from .overview import NOBODY
+from .overview import LATEST, NOBODY
 
 if TYPE_CHECKING:
     from .overview import Axes, Overview, Part
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _ROWS, _COLUMNS = 8, 5
 _MOST_BARS: Final = 120
 _CAUSES: Final = 6
+_EVERY: Final = {5: "5 seconds", 60: "minute", 600: "10 minutes", 3600: "hour", 86_400: "day", 604_800: "week"}
 _LEVELS: Final = ("trivial", "easy", "beginner", "low", "medium", "intermediate", "hard", "advanced", "high", "expert")
 
 Link = dict[str, str]
@@ -66,6 +67,8 @@ class Charts:
     whole: Part
     since: datetime | None = None
     rate: str = ""
+    capped: bool = False
+    """Whether there may be more sessions than these, which are the latest."""
 
 
 def charts(found: Overview, axes: Axes) -> Charts:
@@ -78,7 +81,7 @@ def charts(found: Overview, axes: Axes) -> Charts:
         line=line,
         dots=dots,
         ends=_ends(found),
-        every={3600: "hour", 86_400: "day", 604_800: "week"}.get(int(found.stride.total_seconds()), "4 weeks"),
+        every=_EVERY.get(int(found.stride.total_seconds()), "4 weeks"),
         number=label(axes.number) if axes.number else "",
         steps=_steps(found, axes),
         durations=_durations(found),
@@ -92,6 +95,7 @@ def charts(found: Overview, axes: Axes) -> Charts:
         whole=found.whole,
         since=found.since,
         rate=percent(found.whole.rate),
+        capped=found.whole.total >= LATEST,
     )
 
 
@@ -257,13 +261,9 @@ def _name(value: Any) -> str:
 
 def _moment(at: datetime, stride: timedelta) -> str:
     at = at.astimezone(UTC)
-    return (
-        f"{at:%b} {at.day}, {at:%H}:00"
-        if stride < timedelta(days=1)
-        else f"{at:%b} {at.day}"
-        if stride < timedelta(days=7)
-        else f"{at:%b} {at.day}, {at.year}"
-    )
+    if stride < timedelta(days=1):
+        return f"{at:%b} {at.day}, {at:%H:%M:%S}" if stride < timedelta(minutes=1) else f"{at:%b} {at.day}, {at:%H:%M}"
+    return f"{at:%b} {at.day}" if stride < timedelta(days=7) else f"{at:%b} {at.day}, {at.year}"
 
 
 def _iso(at: datetime) -> str:

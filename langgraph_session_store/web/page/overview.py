@@ -98,10 +98,10 @@ class Axes(NamedTuple):
     """Whether tests tell success, or the status alone."""
 
     @classmethod
-    def of(cls, table: Table) -> Axes:
+    def of(cls, reads: ReadStore) -> Axes:
         """Choose them: short texts and choices, then whose run it was; the first whole number."""
-        declared = [column for column in table.columns if column.kind != "own"]
-        short = [column.name for column in declared if _is_short(column)]
+        declared = [column for column in reads.table.columns if column.kind != "own"]
+        short = [column.name for column in declared if _is_short(column, reads.large)]
         first, second = [*short, "graph_name", "user_id"][:2]
         whole = [column.name for column in declared if column.sql_type in ("integer", "bigint", "smallint")]
         judged = any(column.name == "tests_passed" and column.sql_type == "boolean" for column in declared)
@@ -113,7 +113,7 @@ class Numbers:
 
     def __init__(self, reads: ReadStore) -> None:
         self._reads = reads
-        self.axes = Axes.of(reads.table)
+        self.axes = Axes.of(reads)
         self._kept: OrderedDict[str, tuple[float, asyncio.Task[Any]]] = OrderedDict()
 
     async def counts(self, filters: Mapping[str, object], any_of: Any = None) -> tuple[Counts, float]:
@@ -216,11 +216,11 @@ def _passed(axes: Axes) -> Composable:
     return SQL("tests_passed") if axes.judged else SQL("workflow_status = 'completed'")
 
 
-def _is_short(column: TableColumn) -> bool:
+def _is_short(column: TableColumn, large: frozenset[str]) -> bool:
     family, _, size = column.sql_type.partition("(")
     if family == "varchar" and size:
         return int(size.rstrip(")")) <= _SHORT
-    return (family in ("text", "varchar") and column.index is True) or (
+    return (family in ("text", "varchar") and (column.index is True or column.name not in large)) or (
         sql_type(column.sql_type).family == "boolean" and column.name != "tests_passed"
     )
 

@@ -6,6 +6,7 @@ import asyncio
 import mimetypes
 from hashlib import blake2b
 from importlib.resources import files
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, HTTPException
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _WORDS: Final = ("fields", "order_by", "cursor", "_q")
 _FRAGMENT: Final = {"Cache-Control": "no-store"}
+_SLOW: Final = 1.0  # seconds of a search after which the page says how to make it quick
 _WEEK: Final = "public, max-age=604800, immutable"  # the address of an asset has its content's hash
 
 
@@ -77,7 +79,9 @@ def page_router(reads: ReadStore, numbers: Numbers, mlflow_uri: str | None) -> A
     router = APIRouter(route_class=ProblemRoute)
     assets, env = Assets(), environment()
     _add_shell(router, assets, env)
-    _add_lists(router, reads, numbers, env)
+    _add_numbers(router, reads, numbers, env)
+    _add_filters(router, reads, env)
+    _add_table(router, reads, env)
     _add_session(router, reads, env, mlflow_uri)
     return router
 
@@ -106,54 +110,39 @@ def _add_shell(router: APIRouter, assets: Assets, env: Environment) -> None:
         return assets.answer("favicon.svg")
 
 
-def _add_lists(router: APIRouter, reads: ReadStore, numbers: Numbers, env: Environment) -> None:
-    table = reads.table
-
-    def ask(request: Request) -> Asked:
-        asked = Asked.read(table, request.query_params.multi_items(), _WORDS)
-        if text := asked.words.get("_q", "").strip():
-            if asked.any_of is not None:
-                raise FilterError("any_of: the search box uses it, too; clear one of them")
-            return Asked(asked.filters, listing.search(table, text), asked.words)
-        return asked
-
-    def html(name: str, fresh: float = 0.0, **values: Any) -> Response:
-        headers = {**_FRAGMENT, "X-Fresh-For": f"{fresh:.2f}"}  # seconds in which asking again would tell nothing new
-        return Response(env.get_template(name).render(**values), media_type="text/html", headers=headers)
-
+def _add_numbers(router: APIRouter, reads: ReadStore, numbers: Numbers, env: Environment) -> None:
     @router.get("/fragments/counters")
     async def counters(request: Request) -> Response:
-        asked = ask(request)
-        others = {
-            name: value for name, value in asked.filters.items() if name != "workflow_status"
-        }  # each can be chosen
-        counts, fresh = await numbers.counts(others, asked.any_of)
+        asked = _ask(reads, request)
+        filters = {name: value for name, value in asked.filters.items() if name != "workflow_status"}
+        counts, fresh = await numbers.counts(filters, asked.any_of)  # of every status: each can be chosen
         shown = view.counters(counts, request.query_params.multi_items())
-        return html("counters.html", fresh, counters=shown, counts=counts)
+        return _html(env, "counters.html", fresh, counters=shown, counts=counts)
 
     @router.get("/fragments/charts")
     async def drawn(request: Request) -> Response:
-        asked = ask(request)
+        asked = _ask(reads, request)
         found, fresh = await numbers.overview(asked.filters, asked.any_of)
-        drawn = charts(found, numbers.axes)
-        return html(
-            "charts.html", fresh, charts=drawn, judged=numbers.axes.judged, here=request.query_params.multi_items()
-        )
+        drawn, here = charts(found, numbers.axes), request.query_params.multi_items()
+        return _html(env, "charts.html", fresh, charts=drawn, judged=numbers.axes.judged, here=here)
 
+
+def _add_filters(router: APIRouter, reads: ReadStore, env: Environment) -> None:
     @router.get("/fragments/filters")
     async def filters(request: Request) -> Response:
         here = request.query_params.multi_items()
         try:
-            asked, mistake = ask(request), None
+            asked, mistake = _ask(reads, request), None
         except FilterError as error:
             asked, mistake = Asked({}, None, {}), str(error)
-        shown = asked.words.get("fields") or listing.default_columns(table)
-        chosen = queries.vocabulary(table).columns(shown)
-        return html(
+        shown = asked.words.get("fields") or listing.default_columns(reads)
+        chosen = queries.vocabulary(reads.table).columns(shown)
+        return _html(
+            env,
             "filters.html",
             chips=view.chips(here),
-            fields=view.choices(reads.record, table),
-            columns=table.columns,
+            fields=view.choices(reads.record, reads.table),
+            columns=reads.table.columns,
             chosen=[column.name for column in chosen],
             query=request.query_params.get("_q", ""),
             rest=view.exported(here),
@@ -161,15 +150,20 @@ def _add_lists(router: APIRouter, reads: ReadStore, numbers: Numbers, env: Envir
             mistake=mistake,
         )
 
+
+def _add_table(router: APIRouter, reads: ReadStore, env: Environment) -> None:
     @router.get("/fragments/table")
     async def rows(request: Request) -> Response:
-        asked = ask(request)
-        found = await reads.read(listing.page(table, asked))
+        asked = _ask(reads, request)
+        began = monotonic()
+        found = await reads.read(listing.page(reads, asked))
+        spent = monotonic() - began
         here = request.query_params.multi_items()
         bare = not found.rows and not asked.filters and asked.any_of is None and "cursor" not in asked.words
-        return html(
+        return _html(
+            env,
             "table.html",
-            heads=view.heads(table, found.columns, asked.order_by, here),
+            heads=view.heads(reads.table, found.columns, asked.order_by, here),
             rows=[(row, [markup.cell(column, row[column.name]) for column in found.columns]) for row in found.rows],
             here=here,
             next_cursor=found.next_cursor,
@@ -177,7 +171,23 @@ def _add_lists(router: APIRouter, reads: ReadStore, numbers: Numbers, env: Envir
             empty=bare,
             record=reads.record.__name__,
             cut=listing.CUT,
+            slow=spent if spent > _SLOW and "_q" in asked.words and not listing.searched(reads)[1] else None,
         )
+
+
+def _ask(reads: ReadStore, request: Request) -> Asked:
+    """Read the query string of the page, whose search box is one more filter."""
+    asked = Asked.read(reads.table, request.query_params.multi_items(), _WORDS)
+    if text := asked.words.get("_q", "").strip():
+        if asked.any_of is not None:
+            raise FilterError("any_of: the search box uses it, too; clear one of them")
+        return Asked(asked.filters, listing.search(reads, text), asked.words)
+    return asked
+
+
+def _html(env: Environment, name: str, fresh: float = 0.0, **values: Any) -> Response:
+    headers = {**_FRAGMENT, "X-Fresh-For": f"{fresh:.2f}"}  # seconds in which asking again would tell nothing new
+    return Response(env.get_template(name).render(**values), media_type="text/html", headers=headers)
 
 
 def _add_session(router: APIRouter, reads: ReadStore, env: Environment, mlflow_uri: str | None) -> None:
@@ -187,7 +197,7 @@ def _add_session(router: APIRouter, reads: ReadStore, env: Environment, mlflow_u
         row, versions = await asyncio.gather(reads.get(thread_id), reads.versions(thread_id))
         if row is None:
             return problem(404, "There is no session of this thread.", instance=request.url.path)
-        values = view.session(reads.table, row, versions, mlflow_uri)
+        values = view.session(reads, row, versions, mlflow_uri)
         template = env.get_template("session.html")
         text = await asyncio.to_thread(lambda: template.render(**values))  # colours and diffs take their time
         return Response(text, media_type="text/html", headers=_FRAGMENT)

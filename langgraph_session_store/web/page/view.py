@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 from ...filters.sqltypes import sql_type
 from ...queries.reads import vocabulary
 from ...record import record_fields
-from ..schema import is_large
+from ..choices import STATUSES, closed_sets
 from .markup import as_json, cell, is_code, label, percent
 
 if TYPE_CHECKING:
@@ -20,13 +18,13 @@ if TYPE_CHECKING:
     from ...query import Table
     from ...record import SessionRecord
     from ...session import Session, SessionVersion
+    from ..reads import ReadStore
     from .markup import Cell
     from .overview import Counts
 
 Pairs = list[tuple[str, str]]
 
-_STATUSES: Final = ("running", "completed", "failed", "interrupted", "cancelled", "abandoned")
-_ALWAYS: Final = frozenset(_STATUSES[:4])
+_ALWAYS: Final = frozenset(STATUSES[:4])
 _SAID: Final = {
     "eq": "is", "ne": "is not", "lt": "<", "lte": "≤", "gt": ">", "gte": "≥", "in": "is one of", "notin": "is none of",
     "isnull": "is empty", "contains": "contains", "icontains": "contains (any case)", "startswith": "starts with", "has": "has JSON",
@@ -94,7 +92,7 @@ def counters(counts: Counts, here: Pairs) -> list[Counter]:
     """Return the counters: all, each status, and the last hour."""
     chosen = dict(here).get("workflow_status")
     found = [Counter("All", f"{counts.total:,}", "all", link(here, "workflow_status"), chosen is None)]
-    for status in _STATUSES:
+    for status in STATUSES:
         count = counts.by_status.get(status, 0)
         if status in _ALWAYS or count:
             active = chosen == status
@@ -158,12 +156,13 @@ def heads(table: Table, columns: Sequence[TableColumn], order_by: Sequence[str],
 
 def choices(record: type[SessionRecord], table: Table) -> list[dict[str, Any]]:
     """Return what can be filtered by, with operators in words and the values where they are few."""
-    declared = {field.name: field.info.annotation for field in record_fields(record)}
+    declared = {field.name for field in record_fields(record)}
+    closed = closed_sets(record, table)
     found = []
     for entry in vocabulary(table).describe():
         name = str(entry["name"])
         family = sql_type(str(entry["type"])).family
-        values = list(_STATUSES) if name == "workflow_status" else _values(declared.get(name))
+        values = [str(value) for value in closed.get(name, ())]
         ops: Any = entry["ops"]
         found.append(
             {
@@ -181,29 +180,18 @@ def choices(record: type[SessionRecord], table: Table) -> list[dict[str, Any]]:
     )
 
 
-def _values(annotation: Any) -> list[str]:
-    """Return the values of an Enum or a Literal, also where it is optional."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _values(get_args(annotation)[0])
-    if origin in (Union, UnionType):
-        return [value for part in get_args(annotation) for value in _values(part)]
-    if origin is Literal:
-        return [str(getattr(value, "value", value)) for value in get_args(annotation) if value is not None]
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return [str(member.value) for member in annotation]
-    return []
-
-
-def session(table: Table, row: Session, versions: Sequence[SessionVersion], mlflow_uri: str | None) -> dict[str, Any]:
+def session(
+    reads: ReadStore, row: Session, versions: Sequence[SessionVersion], mlflow_uri: str | None
+) -> dict[str, Any]:
     """Return the parts of a session's page."""
+    table = reads.table
     blocks: list[Block] = []
     facts: list[Cell] = []
     for column in table.columns:
         value = row[column.name]
         if column.name in _HEAD or value is None:
             continue
-        if column.kind != "own" and is_large(column):
+        if column.kind != "own" and column.name in reads.large:
             blocks.append(_block(column, value))
         elif column.name == "metadata":
             blocks.append(Block("metadata", "json", value))

@@ -14,6 +14,9 @@ WITH latest AS MATERIALIZED (
 scale AS (
     SELECT
         CASE
+            WHEN max(created_at) - min(created_at) < interval '2 minutes' THEN interval '5 seconds'
+            WHEN max(created_at) - min(created_at) < interval '40 minutes' THEN interval '1 minute'
+            WHEN max(created_at) - min(created_at) < interval '5 hours' THEN interval '10 minutes'
             WHEN max(created_at) - min(created_at) < interval '60 hours' THEN interval '1 hour'
             WHEN max(created_at) - min(created_at) < interval '90 days' THEN interval '1 day'
             WHEN max(created_at) - min(created_at) < interval '630 days' THEN interval '7 days'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import socket
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from langgraph_session_store import SessionRecorder, SessionStore
+from langgraph_session_store.web import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,6 +30,7 @@ OURS = ROOT / "examples" / "problems.jsonl"
 MBPP = ROOT.parent / "shared" / "data" / "mbpp.jsonl"
 USER = "demo"
 WORKERS = 2
+PORT = 8000
 SHOWN = 10
 
 SUMMARY = """
@@ -59,7 +62,11 @@ def main() -> None:
             graph = recorder.attach(build_graph(author))
             run_all(entries, prefix, graph, mlflow, console)
         show_rows(store, mlflow, console)
-    show_next_steps(options, console)
+        if options.chart:
+            store.analytics(group_by="topic", user_id=USER).plot().savefig(options.chart, dpi=160)
+        show_next_steps(options, console)
+        if options.serve:
+            serve_dashboard(store, console)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -71,6 +78,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--environment", action="store_true", help="use DATABASE_URL or POSTGRES_*, no embedded Postgres"
     )
+    parser.add_argument("--serve", action="store_true", help="leave the dashboard open on the rows, until Ctrl-C")
+    parser.add_argument("--chart", type=Path, help="draw the sessions by topic into this file, svg or png")
     parser.add_argument("--home", type=Path, default=ROOT / ".demo", help="where MLflow keeps its files")
     return parser.parse_args()
 
@@ -159,16 +168,31 @@ def as_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def show_next_steps(options: argparse.Namespace, console: Console) -> None:
-    """Print how to look further."""
-    store = "SessionStore()" if options.environment else "SessionStore.embedded()"
-    failed = f'print(*[row["code"] for row in {store}.query(tests_passed=False)], sep="\\n\\n")'
-    console.print("\nLook further: the code that failed, the runs in MLflow, the two lines in a program", style="bold")
-    for command in (
-        f".venv/bin/python -c 'from langgraph_session_store import SessionStore; {failed}'",
-        f".venv/bin/mlflow ui --backend-store-uri sqlite:///{options.home / 'mlflow.db'}",
-        ".venv/bin/python examples/quickstart.py",
+    """Print three commands to try next."""
+    named = (
+        []
+        if options.environment
+        else [name for name in os.environ if name == "DATABASE_URL" or name[:9] == "POSTGRES_"]
+    )
+    command = f"{'env ' + ' '.join(f'-u {name}' for name in named) + ' ' if named else ''}.venv/bin/session-store"
+    console.print("\nTry next", style="bold")
+    for line in (
+        f"{command} list tests_passed=false --fields thread_id,topic,code_attempts",
+        f"{command} serve    # the dashboard on these rows, live",
+        f".venv/bin/mlflow ui --port 5001 --backend-store-uri sqlite:///{options.home / 'mlflow.db'}",
     ):
-        console.print(f"  {command}", soft_wrap=True, markup=False)
+        console.print(f"  {line}", soft_wrap=True, markup=False)
+
+
+def serve_dashboard(store: SessionStore, console: Console) -> None:
+    """Serve the dashboard on port 8000, or on a free one where that is taken, until Ctrl-C."""
+
+    def ready(url: str) -> None:
+        console.print(f"\nThe dashboard is at [bold]{url}[/bold]; Ctrl-C ends.", soft_wrap=True)
+
+    with socket.socket() as probe:
+        taken = probe.connect_ex(("127.0.0.1", PORT)) == 0
+    serve(store, port=0 if taken else PORT, ready=ready)
 
 
 if __name__ == "__main__":

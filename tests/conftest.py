@@ -6,15 +6,11 @@ import os
 import shutil
 import signal
 import tempfile
-import uuid
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-import psycopg
 import pytest
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from langgraph_session_store.embedded import EmbeddedServer
@@ -24,6 +20,8 @@ if TYPE_CHECKING:
 
     from langgraph_session_store.recorder import SessionRecorder
     from langgraph_session_store.store import SessionStore
+
+pytest_plugins = ["langgraph_session_store.testing.fixtures"]  # schema, module_schema
 
 # A kill harms nothing without fsync; synchronous_commit stays, since what was acknowledged must survive a kill.
 SETTINGS = {"fsync": "off", "max_connections": "200"}
@@ -100,32 +98,6 @@ def dsn() -> Iterator[str]:
     server = EmbeddedServer(Path(os.environ["LGSS_TEST_HOME"]) / "shared", system=True, settings=SETTINGS)
     yield make_conninfo(**server.start())
     server.stop()
-
-
-@contextmanager
-def fresh_schema(dsn: str) -> Iterator[str]:
-    """A new schema whose name nobody else has (xdist runs the tests of one module in several processes), dropped afterwards."""
-    name = f"t_{uuid.uuid4().hex[:16]}"
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
-    yield name
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        conn.execute("SET lock_timeout = '10s'")  # rather an error than a run that hangs on a leaked transaction
-        conn.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
-
-
-@pytest.fixture
-def schema(dsn: str) -> Iterator[str]:
-    """A schema of the test's own."""
-    with fresh_schema(dsn) as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
-def module_schema(dsn: str) -> Iterator[str]:
-    """A schema that the tests of one module share."""
-    with fresh_schema(dsn) as name:
-        yield name
 
 
 @pytest.fixture

@@ -1,158 +1,24 @@
-"""The endings of a LangGraph run as a conformance suite, and helpers to test one's own recording.
-
-Each `Case` runs a real graph to one of the ends that LangGraph knows and says which row must come out. Any recorder can be put through
-them: a `Subject` says how it attaches to a graph and how its row is read back. The cases are written once for both colours:
-a `Caller` calls the graph synchronously or asynchronously.
-"""
+"""The endings of a LangGraph run as a conformance suite: how to get to each, and the row that must stand there then."""
 
 from __future__ import annotations
 
 import asyncio
-import operator
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
-from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import RunControl
-from langgraph.types import Command, interrupt
+from langgraph.types import Command
+
+from .graph import BoomError, problem_graph
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from langchain_core.runnables import RunnableConfig
 
-Behaviour = Literal["ok", "raise", "interrupt", "loop", "slow", "ctrl-c", "drain"]
-
-
-class ProblemState(TypedDict, total=False):
-    """The state of the suite's graph: a small problem solver that ends as it is told to."""
-
-    user_prompt: str
-    topic: str
-    behave: Behaviour
-    code: str
-    code_attempts: int
-    tests_passed: bool
-    log: Annotated[list[str], operator.add]
-
-
-class NarrowOutput(TypedDict, total=False):
-    """An output schema that leaves out most of the state."""
-
-    log: list[str]
-
-
-class BoomError(RuntimeError):
-    """What the failing node raises."""
-
-
-def _write(state: ProblemState) -> dict[str, Any]:
-    return {"code": "def f(): ...", "code_attempts": state.get("code_attempts", 0) + 1, "log": ["write"]}
-
-
-def _check(state: ProblemState) -> dict[str, Any]:
-    behave = state.get("behave", "ok")
-    if behave == "raise":
-        raise BoomError("the tests could not run")
-    if behave == "ctrl-c":
-        raise KeyboardInterrupt
-    if behave == "interrupt":
-        return {"tests_passed": bool(interrupt("is this right?")), "log": ["answered"]}
-    return {"tests_passed": True, "log": ["check"]}
-
-
-async def _acheck(state: ProblemState) -> dict[str, Any]:
-    if state.get("behave") == "slow":
-        await asyncio.sleep(60)
-    return _check(state)
-
-
-def _next(state: ProblemState) -> str:
-    return "write" if state.get("behave") == "loop" else END
-
-
-def problem_graph(
-    checkpointer: Any = None, *, asynchronous: bool = False, narrow: bool = False, **compile_options: Any
-) -> Any:
-    """Return the suite's compiled graph: ``write`` then ``check``, which behaves as the input's ``behave`` says."""
-    builder = StateGraph(ProblemState, output_schema=NarrowOutput) if narrow else StateGraph(ProblemState)
-    builder.add_node("write", _write)
-    builder.add_node("check", _acheck if asynchronous else _check)
-    builder.add_edge(START, "write")
-    builder.add_edge("write", "check")
-    builder.add_conditional_edges("check", _next, ["write", END])
-    return builder.compile(checkpointer=checkpointer, **compile_options)
-
-
-class Caller(Protocol):
-    """One colour of calling a graph."""
-
-    asynchronous: bool
-
-    async def invoke(self, graph: Any, state: Any, config: Any, **options: Any) -> Any:
-        """Run *graph* to its end."""
-
-    def stream(self, graph: Any, state: Any, config: Any, **options: Any) -> AsyncIterator[Any]:
-        """Stream *graph*."""
-
-    async def batch(self, graph: Any, states: list[Any], configs: list[Any]) -> Any:
-        """Run *graph* on several inputs."""
-
-
-class SyncCaller:
-    """Calls ``invoke``, ``stream`` and ``batch``; its coroutines never wait, so that no event loop is needed."""
-
-    asynchronous = False
-
-    async def invoke(self, graph: Any, state: Any, config: Any, **options: Any) -> Any:
-        """Run *graph* to its end."""
-        return graph.invoke(state, config, **options)
-
-    async def stream(self, graph: Any, state: Any, config: Any, **options: Any) -> AsyncIterator[Any]:
-        """Stream *graph*; closing this closes its stream."""
-        chunks = graph.stream(state, config, **options)
-        try:
-            for chunk in chunks:
-                yield chunk
-        finally:
-            chunks.close()
-
-    async def batch(self, graph: Any, states: list[Any], configs: list[Any]) -> Any:
-        """Run *graph* on several inputs."""
-        return graph.batch(states, configs)
-
-
-class AsyncCaller:
-    """Calls ``ainvoke``, ``astream`` and ``abatch``."""
-
-    asynchronous = True
-
-    async def invoke(self, graph: Any, state: Any, config: Any, **options: Any) -> Any:
-        """Run *graph* to its end."""
-        return await graph.ainvoke(state, config, **options)
-
-    async def stream(self, graph: Any, state: Any, config: Any, **options: Any) -> AsyncIterator[Any]:
-        """Stream *graph*; closing this closes its stream."""
-        chunks = graph.astream(state, config, **options)
-        try:
-            async for chunk in chunks:
-                yield chunk
-        finally:
-            await chunks.aclose()
-
-    async def batch(self, graph: Any, states: list[Any], configs: list[Any]) -> Any:
-        """Run *graph* on several inputs."""
-        return await graph.abatch(states, configs)
-
-
-def run_without_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never waits, in this thread and without an event loop."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    raise RuntimeError("the coroutine waits: it needs an event loop")
+    from .callers import Caller
+    from .graph import Behaviour, ProblemState
 
 
 @dataclass(frozen=True)
@@ -199,6 +65,9 @@ class Case:
     row: Mapping[str, object]
     bare: Mapping[str, object] | None
     only: Literal["sync", "async"] | None = None
+
+    def __str__(self) -> str:
+        return self.name
 
     def applies(self, call: Caller, checkpointer: Any) -> bool:
         """Return whether the case exists for this colour and checkpointer."""

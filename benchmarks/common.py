@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import math
 import os
 import platform
+import shutil
 import statistics
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
 
 from langgraph_session_store.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 SETTINGS = {"max_wal_size": "8GB", "shared_buffers": "512MB", "effective_cache_size": "4GB", "work_mem": "16MB"}
 """What one would set on a server for a million rows; all else is the default."""
@@ -30,6 +36,95 @@ def open_database(folder: Path) -> str:
         return given
     folder.mkdir(parents=True, exist_ok=True)
     return make_conninfo(**EmbeddedServer(folder, system=True, settings=SETTINGS).start())
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[None]:
+    """Let this process, and those that it starts, make their temporary files where nothing remains of them."""
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="lgss-bench-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # a server's user goes through it
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = None
+            del os.environ["TMPDIR"]
+            if before is not None:
+                os.environ["TMPDIR"] = before
+
+
+@contextlib.contextmanager
+def private_database(*, given: bool = True) -> Iterator[str]:
+    """Yield the DSN of a database of which nothing remains: on a new Postgres, or (*given*) on the server of ``LGSS_BENCH_DSN``."""
+    if given and (dsn := os.environ.get("LGSS_BENCH_DSN")):
+        with _database_on(dsn) as of_its_own:
+            yield of_its_own
+        return
+    folder = Path(tempfile.mkdtemp(prefix="lgss-bench-"))
+    folder.chmod(0o755)  # the server's user goes through it
+    server = EmbeddedServer(folder / "pg", system=True, settings=SETTINGS)
+    try:
+        yield make_conninfo(**server.start())
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _database_on(dsn: str) -> Iterator[str]:
+    name = Identifier(f"lgss_bench_{os.getpid()}")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(name))
+        try:
+            yield make_conninfo(dsn, dbname=f"lgss_bench_{os.getpid()}")
+        finally:
+            connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@contextlib.contextmanager
+def lz4_server() -> Iterator[str | None]:
+    """Start one of the machine's own Postgres servers that compresses by lz4; yield its DSN, None if there is none."""
+    before = os.environ.get("LGSS_PG_BIN")
+    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
+        os.environ["LGSS_PG_BIN"] = str(folder)
+        with private_database(given=False) as dsn:
+            if before is None:
+                del os.environ["LGSS_PG_BIN"]
+            else:
+                os.environ["LGSS_PG_BIN"] = before
+            if _has_lz4(dsn):
+                yield dsn
+                return
+    yield None
+
+
+def _has_lz4(dsn: str) -> bool:
+    with psycopg.connect(dsn) as connection:
+        found = connection.execute(
+            "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
+        ).fetchone()
+    return bool(found and found[0])
+
+
+def server_clock(dsn: str) -> Callable[[], float]:
+    """Return what tells the CPU seconds of all processes of a server on this machine; of another it tells 0."""
+    import psutil
+
+    if "LGSS_BENCH_DSN" in os.environ:
+        return lambda: 0.0
+    with psycopg.connect(dsn) as connection:
+        postmaster = psutil.Process(connection.info.backend_pid).parent()
+    assert postmaster is not None
+
+    def seconds() -> float:
+        total = 0.0
+        for process in postmaster.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += sum(process.cpu_times()[:2])
+        return total
+
+    return seconds
 
 
 @dataclass
@@ -84,6 +179,33 @@ class Contest:
                 f"  {name:<44}{numbers['median_ms']:>12,.3f} ms median{numbers['p99_ms']:>12,.3f} ms p99"
                 f"{numbers['ratio']:>9.2f}x"
             )
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the smallest of *values* that at least a *share* of them does not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def quartiles(values: Sequence[float], digits: int) -> list[float]:
+    """Return the first and the third quartile, rounded: between them lies half of what was measured."""
+    return [round(percentile(values, share), digits) for share in (0.25, 0.75)]
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return what every benchmark understands."""
+    parser = argparse.ArgumentParser(add_help=False)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--long", dest="form", action="store_const", const="long", help="an hour and more for all")
+    form.add_argument("--quick", dest="form", action="store_const", const="quick", help="seconds: shows that it runs")
+    parser.set_defaults(form="short")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    return parser
+
+
+def finish(name: str, options: argparse.Namespace, results: Mapping[str, Any]) -> None:
+    """Write *results* where the user wants them."""
+    if options.json:
+        write(options.json, {"benchmark": name, "form": options.form, "machine": machine(), **results})
 
 
 def machine() -> dict[str, Any]:

@@ -1,0 +1,50 @@
+"""Every benchmark, one after the other, and the page: `python benchmarks [--quick | --long] [--only hot_path,start]`."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common import arguments
+from report import PAGE, RESULTS
+from report import main as report
+
+HERE = Path(__file__).resolve().parent
+BENCHMARKS = ("hot_path", "ingest", "reads", "growth", "start")
+ROWS = {"quick": 2000, "short": 100_000, "long": 1_000_000}
+
+
+def command(name: str, form: str, results: Path, folder: str) -> list[str]:
+    """Return how to run one benchmark."""
+    words = [sys.executable, "-u", str(HERE / f"{name}.py"), "--json", str(results / f"{name}.json")]
+    if name == "reads":
+        words += ["--rows", str(ROWS[form]), "--folder", folder]
+        return [*words, "--only", "get,filters,pages,analytics"] if form == "quick" else words
+    return words if form == "short" else [*words, f"--{form}"]
+
+
+def main() -> None:
+    """Run them, keep their results, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, parents=[arguments()], conflict_handler="resolve")
+    parser.add_argument("--json", help=argparse.SUPPRESS)
+    parser.add_argument("--only", default=",".join(BENCHMARKS), help=f"some of {','.join(BENCHMARKS)}")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
+    options = parser.parse_args()
+    options.results.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="lgss-bench-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # the server's user goes through it
+        for name in options.only.split(","):
+            begin = time.monotonic()
+            print(f"\n=== {name}", flush=True)
+            subprocess.run(command(name, options.form, options.results, folder), check=True)  # noqa: S603 - our own
+            print(f"({time.monotonic() - begin:.0f} s)", flush=True)
+    report(["--results", str(options.results), "--page", str(options.page)])
+
+
+if __name__ == "__main__":
+    main()

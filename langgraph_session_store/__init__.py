@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from .attempts import attempts
+from .backfill import BackfillReport, abackfill, async_thread, backfill, sync_thread
 from .errors import (
     ConfigError,
     DataError,
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Analytics",
     "AsyncSessionStore",
+    "BackfillReport",
     "Column",
     "ConfigError",
     "DataError",
@@ -62,14 +64,18 @@ __all__ = [
     "StoreError",
     "UnavailableError",
     "WriterStats",
+    "abackfill",
+    "async_thread",
     "attach",
     "attempts",
+    "backfill",
     "delete_session_state",
     "get_db_connection",
     "get_session_analytics",
     "get_session_state",
     "get_session_states_by_criteria",
     "save_session_state",
+    "sync_thread",
 ]
 
 _RECORDING = ("SessionRecorder", "attach")  # they bring langgraph, a second of imports that readers can do without

@@ -85,6 +85,12 @@ def to_iso(microseconds: int) -> str:
     return to_datetime(microseconds).isoformat()
 
 
+def told(moment: datetime) -> str:
+    """Return *moment* as answers in JSON and csv hold it: ISO 8601, UTC as ``Z``, which needs no escape in a URL."""
+    text = moment.isoformat()
+    return f"{text[:-6]}Z" if text.endswith("+00:00") else text
+
+
 def to_microseconds(moment: datetime) -> int:
     """Return an aware datetime as microseconds since the epoch."""
     return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -258,15 +258,12 @@ def _embedded(keys: Sequence[_Key], embeddings: Any) -> Any:
 
 def _with_categories(vectors: Any, keys: Sequence[_Key]) -> Any:
     """Append a column per value of each categorical field."""
-    sparse = extra("clusters", "scipy.sparse")
-    pairs = [[(place, value) for place, value in enumerate(values) if value] for _, values in keys]
-    columns = {pair: number for number, pair in enumerate(sorted({pair for each in pairs for pair in each}))}
-    if not columns:
+    values = [{str(place): value for place, value in enumerate(kinds) if value} for _, kinds in keys]
+    if not any(values):
         return vectors
-    cells = [(row, columns[pair]) for row, each in enumerate(pairs) for pair in each]
-    weights = [_CATEGORY / len(keys[0][1]) ** 0.5] * len(cells)
-    added = sparse.csr_matrix((weights, tuple(zip(*cells, strict=True))), shape=(len(keys), len(columns)))
-    return sparse.hstack([vectors, added]).tocsr()
+    added = extra("clusters", "sklearn.feature_extraction").DictVectorizer().fit_transform(values)
+    weight = _CATEGORY / len(keys[0][1]) ** 0.5
+    return extra("clusters", "scipy.sparse").hstack([vectors, added * weight]).tocsr()
 
 
 def _grouped(vectors: Any, groups: int | None, seed: int) -> tuple[Any, float | None, Any]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 INDEXED_BYTES: Final = 2600
 """What a b-tree index takes of one value, in bytes, whatever the compression."""
 
+_PLAIN: Final = frozenset({str, int, bool, float})
 _RANGES: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
 _NUMERIC_DIGITS: Final = (131_072, 16_383)  # before and after the point
 _DAY: Final = timedelta(days=1)
@@ -36,6 +37,8 @@ class RefusedError(Exception):
 
 def plain(value: Any) -> Any:
     """Return what an enum member or a numpy scalar stands for."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Enum):
         return value.value
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:

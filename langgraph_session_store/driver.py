@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -10,10 +9,12 @@ import psycopg
 from .errors import DataError, PrivilegeError, SchemaError, StoreError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import TracebackType
 
 _SETUP: Final = "run store.setup() or `session-store init` as a role that may create tables"
 _DEPLOY: Final = f"{_SETUP}; if it has run, another version of the record made this table"
+
+_ZONE: Final = "unset PGTZ and options=, or run ALTER DATABASE ... SET TimeZone"
 
 _CODES: Final[dict[str, tuple[type[StoreError], str]]] = {
     "25006": (
@@ -43,6 +44,10 @@ _CODES: Final[dict[str, tuple[type[StoreError], str]]] = {
     "40001": (UnavailableError, "others changed the same rows at the same time; try again"),
     "40P01": (UnavailableError, "others changed the same rows at the same time; try again"),
     "53100": (UnavailableError, "its disk is full"),
+    "LG001": (
+        SchemaError,
+        f"its times are local ones, of a zone that cannot be told from a connection with one of its own: {_ZONE}",
+    ),
 }
 _CLASSES: Final[dict[str, tuple[type[StoreError], str]]] = {
     "08": (UnavailableError, "the connection broke"),
@@ -58,21 +63,25 @@ _CLASSES: Final[dict[str, tuple[type[StoreError], str]]] = {
 }
 
 
-@contextmanager
-def translated(where: str, *passing: type[Exception]) -> Iterator[None]:
+class translated:  # noqa: N801 - read like a function
     """Raise what a statement on *where* may end in as one of our errors; what is *passing* stays as it is."""
-    failure: StoreError | None = None
-    try:
-        yield
-    except passing:
-        raise
-    except (psycopg.Error, UnicodeError) as error:
-        failure = translate(error, where)
-    if failure is not None:
+
+    def __init__(self, where: str, *passing: type[Exception]) -> None:
+        self._where = where
+        self._passing = passing
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if not isinstance(error, (psycopg.Error, UnicodeError)) or isinstance(error, self._passing):
+            return
+        failure = translate(error, self._where)
+        del error  # it quotes the row, and whoever reports a failure may show the locals of its frames
         try:
             raise failure from None
         finally:
-            failure.__context__ = None  # the driver's error quotes the row
+            failure.__context__ = None
 
 
 def translate(error: Exception, where: str) -> StoreError:

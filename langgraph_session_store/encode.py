@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -20,14 +20,11 @@ from functools import lru_cache
 from hashlib import sha256
 from math import isfinite
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
 from pydantic import BaseModel, RootModel, Secret, SecretBytes, SecretStr
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 LIMIT: Final = 16 * 1024 * 1024
 """Characters of one value, roughly; jsonb's own limit is 256 MiB."""
@@ -292,8 +289,8 @@ def _attributes(kind: type) -> tuple[str, ...] | None:
     """Return the names of the fields of a model, dataclass, attrs class or LangGraph type; None for other classes."""
     if issubclass(kind, BaseModel):
         return tuple(name for name, info in kind.__pydantic_fields__.items() if not info.exclude)
-    if hasattr(kind, "__dataclass_fields__"):
-        return tuple(field.name for field in fields(cast("type[DataclassInstance]", kind)))
+    if is_dataclass(kind):
+        return tuple(field.name for field in fields(kind))
     if hasattr(kind, "__attrs_attrs__"):
         return tuple(attribute.name for attribute in kind.__attrs_attrs__)
     if kind.__module__ == "langgraph.types" and hasattr(kind, "__slots__"):

@@ -15,13 +15,14 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, Protocol, Self, get_args
 
 import orjson
 
+from .clock import told
 from .errors import ConfigError
 from .filters.sqltypes import JSON, sql_type
 from .frames import arrow_schema, extra, json_text, to_arrow
@@ -264,6 +265,8 @@ class _Sink(io.RawIOBase):
 
 
 def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return told(value)
     return value.isoformat() if isinstance(value, date) else str(value)
 
 

@@ -6,6 +6,7 @@ A value that its field cannot hold becomes NULL and is explained; the rest of th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +20,7 @@ from .columns import Status
 from .convert import RefusedError, converter, plain
 from .encode import clean_text, plain_json, tolerant_json
 from .errors import DataError
-from .record import RecordField, SessionRecord, Source, record_fields
+from .record import Column, RecordField, SessionRecord, Source, record_fields
 from .redact import MASK, redact_text
 from .row import Mode, Shape, Slot, Value
 
@@ -28,6 +29,11 @@ Redact = Callable[[str, Any], Any]
 _MISSING: Final = object()
 _STATUSES: Final = frozenset(get_args(Status))
 _METHODS: Final = (MethodType, FunctionType, BuiltinFunctionType)
+_AS_IS: Final[dict[Any, type]] = {
+    annotation: kind
+    for kind, bare in ((str, str), (int, int), (float, float), (bool, bool), (list, list[Any]))
+    for annotation in (kind, bare, bare | None)
+}
 _NO_ATTRIBUTES: Final = frozenset({str, int, float, bool, bytes, type(None)})
 _NOTES: Final = 20  # fields explained in `rejected`
 _PREVIEW: Final = 100
@@ -52,6 +58,12 @@ class _Plan:
     fill: Slot
     default: Slot
     convert: Callable[[Any], Value]
+    declared: Callable[[], Value]
+    """Its declared default."""
+    key: str | None
+    """Its key in the state, where that is its only source."""
+    exact: type | None
+    """A type whose very instances are valid as they are."""
     is_json: bool
     hidden: bool
 
@@ -76,12 +88,16 @@ def extract(
     rejected: dict[str, dict[str, object]] = {}
     for plan in _plans(record):
         raw: object = _MISSING
+        channel: str | int | None
         slot = plan.set
         try:
-            raw, channel = _find(plan.field.sources, state, start=start)
+            if plan.key is not None and type(state) is dict:
+                raw, channel = state.get(plan.key, _MISSING), plan.key
+            else:
+                raw, channel = _find(plan.field.sources, state, start=start)
             if raw is _MISSING:
                 slot = plan.default
-                value = _default(plan)
+                value = plan.declared()
                 if value is None:
                     continue
             else:
@@ -111,18 +127,22 @@ def _plans(record: type[SessionRecord]) -> tuple[_Plan, ...]:
     def slot(field: RecordField, mode: Mode) -> Slot:
         return Slot(field.name, field.sql_type, mode, field.kind)
 
-    return tuple(
-        _Plan(
+    def plan(field: RecordField) -> _Plan:
+        convert = converter(field)
+        return _Plan(
             field=field,
             set=slot(field, "set"),
             fill=slot(field, "fill"),
             default=slot(field, "default"),
-            convert=converter(field),
+            convert=convert,
+            declared=_declared(field, convert),
+            key=_key(field.sources),
+            exact=_exact(record, field),
             is_json=field.sql_type == "jsonb",
             hidden=field.redact is not False,
         )
-        for field in record_fields(record)
-    )
+
+    return tuple(map(plan, record_fields(record)))
 
 
 @lru_cache(maxsize=128)
@@ -180,6 +200,8 @@ def _call(source: Callable[[Any], Any], state: object, *, start: bool) -> object
 
 
 def _step(value: Any, segment: str | int) -> Any:
+    if type(value) is dict and isinstance(segment, str):  # by far the most
+        return value.get(segment, _MISSING)
     if isinstance(value, dict):  # not value[segment]: a defaultdict would grow
         found = dict.get(value, segment, _MISSING)
         return dict.get(value, str(segment), _MISSING) if found is _MISSING and isinstance(segment, int) else found
@@ -195,9 +217,39 @@ def _step(value: Any, segment: str | int) -> Any:
     return _MISSING if isinstance(found, _METHODS) else found
 
 
-def _default(plan: _Plan) -> Value:
-    default = plan.field.default()
-    return None if default is None else plan.convert(plain(default))
+def _key(sources: tuple[Source, ...]) -> str | None:
+    match sources:
+        case ((str(key),),):
+            return key
+        case _:
+            return None
+
+
+def _exact(record: type[SessionRecord], field: RecordField) -> type | None:
+    """Return the type whose very instances pydantic takes for *field* as they are; None where that is not certain."""
+    decorators = record.__pydantic_decorators__
+    validated = {name for one in decorators.field_validators.values() for name in one.info.fields}
+    validated |= {name for one in decorators.validators.values() for name in one.info.fields}
+    if validated & {field.name, "*"}:
+        return None
+    constrained = any(not isinstance(item, Column) for item in field.info.metadata)
+    if constrained or record.model_config != SessionRecord.model_config:
+        return None
+    return _AS_IS.get(field.info.annotation)
+
+
+def _declared(field: RecordField, convert: Callable[[Any], Value]) -> Callable[[], Value]:
+    """Return what gives the default of *field*: without a factory, one that is computed once."""
+
+    def compute() -> Value:
+        default = field.default()
+        return None if default is None else convert(plain(default))
+
+    if field.info.default_factory is None:
+        with suppress(Exception):  # a default that its column cannot hold is explained each time
+            constant = compute()
+            return lambda: constant
+    return compute
 
 
 # --- storing ---
@@ -210,6 +262,10 @@ def _store(plan: _Plan, raw: object, model: SessionRecord, redact: Redact | None
     text: str | None = None
     exposed = redact is None and not plan.hidden
     try:
+        if exposed and type(raw) is plan.exact:
+            model.__dict__[name] = raw
+            model.__pydantic_fields_set__.add(name)
+            return plan.convert(raw)
         if plan.is_json:
             text = plain_json(raw)
             if text is None or not exposed:

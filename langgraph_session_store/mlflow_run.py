@@ -28,11 +28,13 @@ def resolve(metadata: Mapping[str, Any], configured: RunIdSource = None) -> str 
     ``MLFLOW_RUN_ID``. None where nothing is known; never raises.
     """
     return (
-        _valid(metadata.get(RUN_ID_KEY))
-        or _valid(_configured(configured))
-        or active_run_id()
-        or _valid(os.environ.get("MLFLOW_RUN_ID"))
+        named(metadata) or _valid(_configured(configured)) or active_run_id() or _valid(os.environ.get("MLFLOW_RUN_ID"))
     )
+
+
+def named(metadata: Mapping[str, Any]) -> str | None:
+    """Return the MLflow run that a config's *metadata* names, None without one."""
+    return _valid(metadata.get(RUN_ID_KEY))
 
 
 def active_run_id() -> str | None:
@@ -48,9 +50,11 @@ def active_trace_id() -> str | None:
 
 
 def _ask(module: str, function: str) -> Any:
+    if (found := sys.modules.get(module)) is None:
+        return None
     # During another thread's first import the module is there but half made; after a partial uninstall it is an empty namespace.
     try:
-        return getattr(sys.modules[module], function)()
+        return getattr(found, function)()
     except Exception:
         return None
 

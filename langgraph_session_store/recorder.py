@@ -65,6 +65,7 @@ class SessionRecorder(InlineHandler):
             clock=store.clock,
             directory=(Path(spool_dir) if spool_dir else spool_home())
             / store.target.key(store.table.schema, store.table.name),
+            owner=f"table {store.table.full.as_string(None)}, {store.target.describe()}",
             durability=durability,
             sync_timeout=sync_timeout,
         )
@@ -97,8 +98,10 @@ class SessionRecorder(InlineHandler):
         if self.disabled:
             return graph
         self._writer.start()
-        handler = InlineHandler(self._tracker, RecordedGraph(graph, self._store.record))
-        return graph.with_config(callbacks=BoundCallbacks.of(handler, self._waiting))
+        recorded = RecordedGraph(graph, self._store.record)
+        waits = recorded.has_checkpointer or self._writer.waits  # else every end is written at once
+        handlers = [InlineHandler(self._tracker, recorded), *([self._waiting] if waits else [])]
+        return graph.with_config(callbacks=BoundCallbacks.of(*handlers))
 
     @property
     def callbacks(self) -> list[BaseCallbackHandler]:

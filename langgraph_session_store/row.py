@@ -7,7 +7,7 @@ store what another one left behind.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import orjson
@@ -15,7 +15,7 @@ import orjson
 from .columns import OWN, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 Value = str | int | float | bool | None
 """What a slot holds: jsonb as JSON text, times as ISO 8601 text with an offset, numerics as text."""
@@ -75,60 +75,53 @@ def own(name: str, mode: Mode = "set") -> Slot:
 
 def merge(rows: Iterable[Row]) -> Row:
     """Return one row that does what *rows* of one thread would do one after the other, in the order of their times."""
-    ordered = sorted(rows, key=lambda row: row.recorded_at)
-    latest = ordered[-1]
-    if len(ordered) == 1:
-        return latest
-    slots: dict[str, tuple[Slot, Value]] = {}
-    for row in ordered:
-        for slot, value in zip(row.shape, row.values, strict=True):
-            known = slots.get(slot.name)
-            slots[slot.name] = (slot, value) if known is None else _later(*known, slot, value)
-    return replace(
-        latest,
-        shape=tuple(slot for slot, _ in slots.values()),
-        values=tuple(value for _, value in slots.values()),
-    )
+    first, *later = sorted(rows, key=lambda row: row.recorded_at)
+    return reduce(_after, later, first)
 
 
-def _later(old: Slot, known: Value, new: Slot, value: Value) -> tuple[Slot, Value]:
-    if new.mode == "set":
-        return new, value
-    if new.mode == "fill" and (known is None or old.mode == "default"):
-        return (old if old.mode == "set" else new), value
-    return old, known
+def _after(old: Row, new: Row) -> Row:
+    shape, picks = _joint(old.shape, new.shape)
+    both = (*old.values, *new.values)
+    values = [both[one] if both[one] is not None else both[other] for one, other in picks]
+    return replace(new, shape=shape, values=tuple(values))
+
+
+@lru_cache(maxsize=256)
+def _joint(old: Shape, new: Shape) -> tuple[Shape, list[tuple[int, int]]]:
+    """Return the shape of two rows as one, and for each slot where its value is among those of both, and where if that is None."""
+    slots = {slot.name: (slot, at, at) for at, slot in enumerate(old)}
+    for at, slot in enumerate(new, len(old)):
+        known, there, _ = slots.get(slot.name, (slot, at, at))
+        if slot.mode == "set" or (slot.mode == "fill" and known.mode == "default"):
+            slots[slot.name] = slot, at, at
+        elif slot.mode == "fill":
+            slots[slot.name] = known, there, at
+        else:
+            slots.setdefault(slot.name, (slot, at, at))
+    return tuple(slot for slot, _, _ in slots.values()), [(one, other) for _, one, other in slots.values()]
 
 
 def dumps(row: Row) -> bytes:
-    """Return *row* as JSON."""
-    return orjson.dumps(
-        {
-            "thread_id": row.thread_id,
-            "recorded_at": row.recorded_at,
-            "begun_at": row.begun_at,
-            "monotonic": row.monotonic,
-            "anchored": row.anchored,
-            "shape": _shape_json(row.shape),
-            "values": row.values,
-        }
-    )
+    """Return *row* as two lines of JSON: its shape, which many rows share, and the rest."""
+    rest = row.thread_id, row.recorded_at, row.begun_at, row.monotonic, row.anchored, row.values
+    return b"%b\n%b" % (_shape_json(row.shape), orjson.dumps(rest))
 
 
-def loads(data: bytes | memoryview) -> Row:
-    """Return the row that `dumps` wrote; ValueError, KeyError or TypeError on anything else."""
-    raw = orjson.loads(data)
-    shape = _shape(tuple(map(tuple, raw["shape"])))
-    values = tuple(raw["values"])
+def loads(data: bytes) -> Row:
+    """Return the row that `dumps` wrote; ValueError or TypeError on anything else."""
+    head, _, rest = data.partition(b"\n")
+    shape = _shape(head)
+    thread_id, recorded_at, begun_at, monotonic, anchored, values = orjson.loads(rest)
     if len(shape) != len(values):
         raise ValueError(f"{len(shape)} slots but {len(values)} values")
-    return Row(raw["thread_id"], raw["recorded_at"], raw["begun_at"], raw["monotonic"], raw["anchored"], shape, values)
+    return Row(thread_id, recorded_at, begun_at, monotonic, anchored, shape, tuple(values))
 
 
 @lru_cache(maxsize=256)
-def _shape_json(shape: Shape) -> orjson.Fragment:
-    return orjson.Fragment(orjson.dumps([list(slot) for slot in shape]))
+def _shape_json(shape: Shape) -> bytes:
+    return orjson.dumps([list(slot) for slot in shape])
 
 
 @lru_cache(maxsize=256)
-def _shape(raw: Sequence[tuple[str, str, Mode, Kind]]) -> Shape:
-    return tuple(Slot(*slot) for slot in raw)
+def _shape(head: bytes) -> Shape:
+    return tuple(Slot(*slot) for slot in orjson.loads(head))

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
@@ -21,10 +21,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from langgraph_session_store.cli.output import json_line
 from langgraph_session_store.columns import TableColumn
 from langgraph_session_store.errors import ConfigError, MissingExtraError
 from langgraph_session_store.export import export, make_encoder
 from langgraph_session_store.frames import tables as frames
+from langgraph_session_store.web.problems import dumps
 
 COLUMNS = (
     TableColumn("id", "uuid"),
@@ -63,12 +65,22 @@ def written(rows, kind, columns=COLUMNS) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=2))])
+def test_times_read_the_same_wherever_they_are_told(zone):
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=zone)
+    columns = [TableColumn("at", "timestamptz")]
+    (csv_line,) = written([{"at": at}], "csv", columns).decode().splitlines()[1:]
+    ndjson = json.loads(written([{"at": at}], "ndjson", columns))
+    assert csv_line == ndjson["at"] == json.loads(dumps({"at": at}))["at"] == json.loads(json_line({"at": at}))["at"]
+    assert csv_line == ("2026-01-02T03:04:05Z" if zone is UTC else "2026-01-02T03:04:05+02:00")
+
+
 def test_csv_of_every_type():
     head, first, second = csv.reader(io.StringIO(written([ROW, NONE], "csv").decode(), newline=""))
     assert head == list(ROW)
     assert first[:8] == [
         "00000000-0000-0000-0000-000000000007",
-        "2026-01-02T03:04:05.000678+00:00",
+        "2026-01-02T03:04:05.000678Z",
         "2026-01-02",
         ROW["text"],
         "false",
@@ -105,7 +117,7 @@ def test_ndjson_of_every_type():
     assert read == {
         **ROW,
         "id": str(ROW["id"]),
-        "at": ROW["at"].isoformat(),
+        "at": "2026-01-02T03:04:05.000678Z",
         "day": "2026-01-02",
         "share": Decimal("-0.5"),
     }
@@ -186,6 +198,7 @@ def test_a_path_is_whole_or_as_it_was(tmp_path):
 def test_ctrl_c_in_a_process_leaves_no_half_file(tmp_path):
     code = f"""
 import itertools, time
+from langgraph_session_store.cli.output import json_line
 from langgraph_session_store.columns import TableColumn
 from langgraph_session_store.export import export
 def rows():
@@ -209,6 +222,7 @@ export(rows(), [TableColumn("n", "bigint")], {str(tmp_path / "out.csv")!r})
 def test_a_pipe_that_closes_is_a_clean_end(kind):
     code = f"""
 import sys
+from langgraph_session_store.cli.output import json_line
 from langgraph_session_store.columns import TableColumn
 from langgraph_session_store.export import export
 rows = ({{"n": n, "t": str(n) * 500}} for n in range(300_000))

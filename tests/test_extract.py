@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 from psycopg import sql
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from langgraph_session_store.errors import DataError
 from langgraph_session_store.extract import Fields, extract, field_value
@@ -689,3 +689,64 @@ def test_one_value_that_its_column_cannot_hold() -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(DataError, match="choosy: value_error"):
         field_value(Hidden, "choosy", "secret")
+
+
+class Quick(SessionRecord):
+    text: str | None = None
+    short: Annotated[str, Column(sql="varchar(3)")] = "-"
+    number: int | None = None
+    share: float | None = None
+    flag: bool | None = None
+    items: list[Any] | None = None
+    odd: Annotated[int, Column(sql="smallint")] = 2**40
+    made: list[int] = Field(default_factory=lambda: [1])
+
+
+class Checked(Quick):
+    """The same fields, of which none is plain enough for what needs no validation."""
+
+    @field_validator("*")
+    @classmethod
+    def same(cls, value: Any) -> Any:
+        return value
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5)
+STATES = st.dictionaries(
+    st.sampled_from(list(Quick.model_fields)), SCALARS | st.lists(SCALARS, max_size=3) | st.just({"a": {1}}), max_size=8
+)
+
+
+@settings(deadline=None)
+@given(state=STATES)
+def test_what_needs_no_validation_is_stored_as_with_it(state: dict[str, Any]) -> None:
+    quick, checked = extract(Quick, state), extract(Checked, state)
+    assert quick[:2] == checked[:2]
+    assert quick.rejected == checked.rejected
+    assert field_value(Quick, "text", "x") == field_value(Checked, "text", "x")
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "expected"),
+    [
+        (Annotated[str | None, Field(max_length=3)], "long", None),
+        (Annotated[str | None, BeforeValidator(lambda _: "other")], "long", "other"),
+        (list[int] | None, ["1"], "[1]"),
+        (str | int | None, "1", '"1"'),
+    ],
+)
+def test_constraints_are_never_skipped(declared: Any, value: Any, expected: str | None) -> None:
+    record = types.new_class(
+        "Constrained",
+        (SessionRecord,),
+        exec_body=lambda body: body.update(__annotations__={"field": declared}, field=None, __module__=__name__),
+    )
+    assert store("field", value, record)[0] == expected  # type: ignore[arg-type]  # made at run time
+
+
+def test_settings_of_the_record_are_never_skipped() -> None:
+    class Stripped(SessionRecord):
+        model_config = ConfigDict(str_strip_whitespace=True)
+        text: str | None = None
+
+    assert store("text", " x ", Stripped)[0] == "x"

@@ -477,7 +477,7 @@ def test_what_was_erased_is_not_brought_back_by_older_events(db: Database) -> No
     ago, soon = -60_000_000, 3_600_000_000
     start = (datetime.now(UTC) - to_datetime(NOW)) // timedelta(microseconds=1)
     db.write(event(start + ago, begun=start + ago, code="a"))
-    assert db.transaction(writes.erase(db.table, "t", NOW)).rows == 1
+    assert db.transaction(writes.erase(db.table, ["t"], NOW)).rows == 1
     (written,) = db.write(event(start + soon, begun=start + ago, code="b"))
     assert (written.stored, written.superseded) == (0, 1)
     assert db.rows("SELECT 1 FROM $t") == [] == db.rows("SELECT 1 FROM $v")
@@ -492,13 +492,35 @@ def test_who_erases_waits_for_a_writer_who_has_not_committed(db: Database, dsn: 
     with ThreadPoolExecutor(1) as pool, psycopg.connect(dsn, autocommit=True) as watch:
         with db.conn.transaction():
             drive(writes.write(db.table, writes.batches([event(1, code="a")])[0]), db.run)
-            erased = pool.submit(other.transaction, writes.erase(db.table, "t", NOW))
+            erased = pool.submit(other.transaction, writes.erase(db.table, ["t"], NOW))
             waiting = "SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted"
             while not watch.execute(waiting, [other.conn.info.backend_pid]).fetchall():
                 assert not erased.done()
         assert erased.result().rows == 1
     assert db.rows("SELECT 1 FROM $t") == []
     other.conn.close()
+
+
+def test_what_changed_after_it_was_found_is_not_erased(db: Database) -> None:
+    old = writes.older("recorded_at", to_datetime(NOW + 5))
+    db.write(event(1, "a", code="a"), event(2, "b", code="b"), event(9, "c", code="c"))
+    found = db.run(writes.matching(db.table, old))
+    assert sorted(found) == ["a", "b"]
+    db.write(event(8, "b", code="again"))
+    assert db.transaction(writes.erase(db.table, found, NOW, old)).rows == 1
+    assert [row["thread_id"] for row in db.rows("SELECT thread_id FROM $t ORDER BY 1")] == ["b", "c"]
+    assert db.codes("a") == []
+    assert db.codes("b") == ["b", "again"]
+    assert db.transaction(writes.erase(db.table, found, NOW, old)).at is None
+    assert len(db.rows(f"SELECT 1 FROM {db.table.erased.as_string()}")) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 200, 201, 450])
+def test_parts_are_all_of_it(count: int) -> None:
+    threads = [f"{number}" for number in range(count)]
+    parts = list(writes.parts(threads))
+    assert [thread for part in parts for thread in part] == threads
+    assert all(0 < len(part) <= writes.PART for part in parts)
 
 
 def test_the_hash_of_a_tombstone_is_that_of_the_database(db: Database) -> None:

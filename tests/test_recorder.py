@@ -161,6 +161,7 @@ def test_hostile_values_leave_a_readable_row(recorder: SessionRecorder, store: S
     builder.add_node("nasty", lambda state: values)
     builder.add_edge(START, "nasty")
     recorder.attach(builder.compile()).invoke({"user_prompt": "x"}, here())
+    assert recorder.flush(60)  # a read waits one second at most, and 5 MB take a slow machine longer
     (row,) = store.query(fields=None)
     assert row["workflow_status"] == "completed"
     assert row["user_prompt"] == "a\ufffdb\ufffdc"

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from langgraph_session_store.errors import SpoolError
+from langgraph_session_store.spool import inspect, others
 from langgraph_session_store.spool import queue as spool_module
 from langgraph_session_store.spool.queue import Spool, spool_home
 from langgraph_session_store.spool.segment import MAGIC, Damage, Frame, pack, scan
@@ -767,3 +769,64 @@ TestSpoolMachine = SpoolMachine.TestCase
 TestSpoolMachine.settings = settings(
     max_examples=int(os.environ.get("LGSS_EXAMPLES", "100")), stateful_step_count=30, deadline=None
 )
+
+
+def test_a_reader_knows_whether_more_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "ROLL", 100)
+    spool = make(tmp_path / "s")
+    spool.append(b"k", b"x" * 60)
+    assert len(spool.read(10, BIG)) == 1
+    assert not spool.more
+    spool.append(b"k", b"x" * 60)
+    assert len(list(spool.root.glob("*/*.seg"))) == 2
+    assert spool.more
+    spool.acknowledge([])
+    assert len(spool.read(10, BIG)) == 1
+    assert not spool.more
+    spool.close()
+    memory = MemoryQueue(10, BIG)
+    for payload in (b"a", b"b"):
+        memory.append(payload)
+    assert memory.read(1, BIG) == [b"a"]
+    assert memory.more
+    assert memory.read(2, BIG) == [b"a", b"b"]
+    assert not memory.more
+
+
+# --- looking from outside ---
+
+
+def test_inspection_tells_the_dead_from_the_living_and_whose_the_spool_is(tmp_path: Path) -> None:
+    root = tmp_path / "one"
+    empty = inspect(root)
+    assert (empty.live, empty.dead, empty.payloads, empty.owner, empty.firsts) == (0, 0, 0, None, ())
+    dead, live = make(root, owner="table t, host h"), make(root, owner="table t, host h")
+    dead.append(b"k", b"first")
+    dead.append(b"k", b"second")
+    abandon(dead)
+    live.append(b"k", b"third")
+    seen = inspect(root)
+    assert (seen.live, seen.dead, seen.payloads, seen.owner) == (1, 1, 3, "table t, host h")
+    assert sorted(seen.firsts) == [b"first", b"third"]
+    assert 0 < seen.left_bytes < seen.pending_bytes
+    assert replace(inspect(root), free_bytes=0) == replace(seen, free_bytes=0)  # looking changes nothing
+    (beside,) = others(tmp_path / "two")
+    assert (beside.folder, beside.owner, beside.pending_bytes) == (root, "table t, host h", seen.pending_bytes)
+    assert others(root) == []
+    live.close()
+
+
+def test_inspection_counts_what_was_lost_and_put_aside(tmp_path: Path) -> None:
+    spool = make(tmp_path / "s")
+    spool.append(b"k", b"kept")
+    spool.lose(b"thread-1", "dropped")
+    (segment,) = spool.root.glob("*/*.seg")
+    with segment.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"!")
+    spool.append(b"k", b"behind the damage")
+    assert take_all(spool) == [b"behind the damage"]
+    seen = inspect(spool.root)
+    assert seen.quarantined == 1
+    assert ["dropped" in line and "thread-1" in line for line in seen.losses] == [True]
+    spool.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
+import json
 import logging
 import os
 import subprocess
@@ -11,7 +13,8 @@ import sys
 import threading
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from itertools import islice
 from typing import Annotated, Any, Self
 
@@ -211,6 +214,63 @@ def test_a_saved_session_can_be_saved_elsewhere(store: Any, make: Any) -> None:
     moved = {"id", "updated_at", "recorded_at"}
     original, copied = store.get("t"), copy.get("t")
     assert {k: v for k, v in original.items() if k not in moved} == {k: v for k, v in copied.items() if k not in moved}
+
+
+class Everything(SessionRecord):
+    """A field of every kind that JSON has no type for."""
+
+    moment: datetime | None = None
+    day: date | None = None
+    price: Annotated[Decimal | None, Column(sql="numeric(10, 2)")] = None
+    key: uuid.UUID | None = None
+    passed: bool | None = None
+    tests: list[Any] | None = None
+
+
+def test_what_was_exported_can_be_saved_elsewhere(make: Any) -> None:
+    store = make(record=Everything, table="originals")
+    when = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=timezone(timedelta(hours=2)))
+    store.save(
+        "t",
+        {
+            "moment": when,
+            "day": when.date(),
+            "price": Decimal("12.30"),
+            "key": uuid.UUID(int=7),
+            "passed": False,
+            "tests": [{"in": [1.5, None, 2**70]}],
+        },
+        workflow_status="failed",
+        run_id="r",
+        started_at=when,
+        finished_at=when + timedelta(seconds=2.5),
+        error="ValueError: no",
+        metadata={"release": "1.0"},
+    )
+    store.save_many([{"thread_id": "empty"}])
+    out = io.BytesIO()
+    assert store.export(out, "ndjson") == 2
+    copy = make(record=Everything, table="copies")
+    assert copy.save_many(map(json.loads, out.getvalue().splitlines())) == 2
+    moved = {"id", "updated_at", "recorded_at"}
+    for thread in ("t", "empty"):
+        original, copied = store.get(thread), copy.get(thread)
+        for name in original.keys() - moved:
+            assert original[name] == copied[name], name
+    assert store.get("t")["duration_seconds"] == 2.5
+    with pytest.raises(FilterError, match="started_at: expected a time"):
+        copy.save_many([{"thread_id": "t", "started_at": "yesterday"}])
+
+
+def test_json_that_others_wrote_is_read_exactly(store: Any, dsn: str, schema: str) -> None:
+    store.save("t", {})
+    deep = "[" * 400 + "]" * 400
+    texts = {"metadata": f'{{"large": {2**70 + 1}, "deep": {deep}}}', "rejected": '{"tenth": 0.1, "small": 1.5e-7}'}
+    for column, text in texts.items():
+        sql(dsn, f"UPDATE {schema}.session_states SET {column} = %s::jsonb", text)
+        assert store.get("t")[column] == json.loads(text)
+        (session,) = store.iter()
+        assert session[column] == json.loads(text)
 
 
 def test_save_many_takes_events_which_do_not_win_over_newer_ones(store: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 from typing import TYPE_CHECKING
@@ -34,6 +35,17 @@ def test_arrow_and_pandas_of_what_matches(filled: SessionStore) -> None:
     assert str(frame["code_attempts"].dtype) == "Int64"
     assert list(frame["problem_tests"]) == [[0], [1], [2]]
     assert filled.to_pandas(topic="none", arrow=True).empty
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(filled: SessionStore, collecting: bool) -> None:
+    was = gc.isenabled()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        assert len(filled.to_pandas(fields="problem_tests")) == len(ROWS)
+        assert gc.isenabled() is collecting
+    finally:
+        (gc.enable if was else gc.disable)()
 
 
 def test_batches_are_a_stream(filled: SessionStore) -> None:

@@ -89,7 +89,8 @@ class Tracker:
     ) -> None:
         """Take the start of a run. *graph* is None for a handler that was only listed in a config."""
         nested = "langgraph_node" in metadata
-        if graph is None and (nested or "ls_integration" not in metadata):
+        # Not a graph's run: what a listed handler sees of others, and the writers that update_state calls.
+        if "ls_integration" not in metadata or (graph is None and nested):
             return
         tick = self._clock.tick()
         root = run_id
@@ -149,8 +150,8 @@ class Tracker:
         status = "interrupted" if pause else _completed(fields)
         ending = self._ending(run, status, checkpoint_id=pause.checkpoint_id if pause else None)
         after = pause is not None and pause.status == "interrupt_after"
-        hidden = run.graph is not None and run.graph.hides(outputs, fields)
-        self._close(run, fields, ending, outputs, ask=after or hidden)
+        asks = run.graph is not None and run.graph.has_checkpointer and (after or run.graph.hides(outputs, fields))
+        self._close(run, fields, ending, outputs, ask=asks)
 
     def failed(self, run_id: UUID, error: BaseException) -> None:
         """Take the error of a run, which may also be a pause or the caller's own stop."""
@@ -234,6 +235,13 @@ class Tracker:
         """Do what the end of a run on a loop left to the executor; nothing where there is nothing left."""
         if complete := self._waiting.pop(run_id, None):
             complete()
+
+    def tell(self, read: Callable[..., Row | None]) -> bool:
+        """Write the row that *read* makes for this recorder's record, clock, user and redaction; return whether there is one."""
+        row = read(self._record, self._clock, user_id=self._user_id, redact=self._redact)
+        if row is not None:
+            self._emit(row)
+        return row is not None
 
     def guarded(self, what: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         """Call *what*; an exception is reported and goes no further."""

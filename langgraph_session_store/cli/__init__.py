@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import doctor, exits, helping, keeping, looking
+from . import backfill, doctor, exits, helping, keeping, looking
 
 app = typer.Typer(
     name="session-store",
@@ -30,6 +30,7 @@ for verb, name in (
     (keeping.init, "init"),
     (doctor.doctor, "doctor"),
     (keeping.drain, "drain"),
+    (backfill.backfill, "backfill"),
     (keeping.delete, "delete"),
     (keeping.erase, "erase"),
     (keeping.purge, "purge"),

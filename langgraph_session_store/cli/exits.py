@@ -28,7 +28,7 @@ INTERRUPTED: Final = 130
 
 CODES: Final = {
     0: "done",
-    MISSING: "not found, declined, or doctor, drain or export left something undone",
+    MISSING: "not found, declined, or doctor, drain, backfill or export left something undone",
     USAGE: "a word, option, filter or setting that cannot be understood",
     AWAY: "Postgres cannot be reached",
     REFUSED: "Postgres refuses: login, rights, table or values",

@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 SECTIONS: Final = {
     "Look": ("list", "show", "stats", "versions", "watch", "export", "clusters", "serve"),
-    "Keep": ("init", "doctor", "drain", "delete", "erase", "purge"),
+    "Keep": ("init", "doctor", "drain", "backfill", "delete", "erase", "purge"),
     "Try": ("demo",),
 }
 

@@ -11,6 +11,7 @@ import typer
 from ..queries.schema import describe, script
 from ..query import Table
 from ..sink import PostgresSink
+from ..spool import inspect, others, pending
 from ..writer import drain as drain_spool
 from . import exits, spools
 from .options import Source, SpoolDir, Yes, past, read_filters, read_moment, with_source
@@ -141,7 +142,7 @@ def drain(
     """
     with at.open() as store:
         folder = spools.folder_of(store.target, store.table, spool_dir)
-        before = spools.inspect(folder)
+        before = inspect(folder)
         table = store.run(describe(Table(store.table.name, (), store.table.schema)))
         sink = PostgresSink(store.target.kwargs, table, clock=store.clock)
         with out.progress("Storing bytes") as progress:
@@ -150,7 +151,7 @@ def drain(
 
                 def look() -> None:
                     while not done.wait(0.2):
-                        progress(max(0, before.pending_bytes - spools.pending(folder)), before.pending_bytes)
+                        progress(max(0, before.pending_bytes - pending(folder)), before.pending_bytes)
 
                 threading.Thread(target=look, daemon=True).start()
             try:
@@ -158,7 +159,7 @@ def drain(
             finally:
                 done.set()
                 sink.close()
-    elsewhere = spools.others(folder)
+    elsewhere = others(folder)
     if out.json:
         out.document(
             {"spool": str(folder), **stats.as_dict(), "live_processes": before.live, "other_spools": len(elsewhere)}
@@ -172,8 +173,9 @@ def drain(
         )
         out.say(("Drained ", "green"), f"{plural(stats.accepted, 'event')}: {told}")
     if elsewhere and not out.json:
-        what = f"{plural(len(elsewhere), 'other spool')} with {size(sum(elsewhere.values()))}"
-        out.note((f"{what} in {folder.parent}: of other servers, schemas or tables (--dsn, --schema, --table)", "dim"))
+        out.note((f"{plural(len(elsewhere), 'other spool')} in {folder.parent} (--dsn, --schema, --table):", "dim"))
+        for one in elsewhere:
+            out.note((f"  {size(one.pending_bytes)} of {one.owner or one.folder.name}", "dim"))
     if stats.pending or stats.state == "blocked":
         why = f" ({stats.last_error})" if stats.last_error else ""
         exits.fail(f"{plural(stats.pending, 'event')} left{why}: see session-store doctor", exits.MISSING)

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
 
 import typer
 
-from ..columns import CALL_WORDS, OWN
+from ..columns import CALL_WORDS, OWN, Status
 from ..conninfo import resolve
 from ..errors import ConfigError, FilterError, SchemaError
 from ..filters.vocabulary import OPERATORS, Vocabulary
@@ -204,8 +204,7 @@ def _completions(ctx: typer.Context, incomplete: str) -> Iterator[str]:
     except Exception:  # a half-written command line is no place for errors
         return
     if incomplete.startswith("workflow_status="):
-        statuses = ("running", "completed", "failed", "interrupted", "cancelled", "abandoned")
-        yield from (f"workflow_status={s}" for s in statuses if f"workflow_status={s}".startswith(incomplete))
+        yield from (f"workflow_status={s}" for s in get_args(Status) if f"workflow_status={s}".startswith(incomplete))
         return
     for word in words:
         name, ops = str(word["name"]), word["ops"]
@@ -216,17 +215,24 @@ def _completions(ctx: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 def _import_record(name: str) -> type[SessionRecord]:
+    found = imported("--record", name, "app.records:TicketSession")
+    if not (isinstance(found, type) and issubclass(found, SessionRecord)):
+        raise ConfigError(f"--record {name[:80]}: that is no SessionRecord class")
+    return found
+
+
+def imported(option: str, name: str, example: str, cure: str = "") -> Any:
+    """Return what ``MODULE:NAME`` names, from the project that the command is called in; ConfigError, with a *cure*, if it cannot be had."""
     module, colon, attribute = name.partition(":")
     if not (colon and module and attribute):
-        raise ConfigError(f"--record: expected MODULE:CLASS, such as app.records:TicketSession, got {name[:80]!r}")
+        raise ConfigError(f"{option}: expected MODULE:NAME, such as {example}, got {name[:80]!r}")
     if "" not in sys.path:
-        sys.path.insert(0, "")  # the project that the command is called in
+        sys.path.insert(0, "")
     try:
-        found: object = importlib.import_module(module)
+        found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:
-        raise ConfigError(f"--record {name[:80]}: cannot be imported ({type(error).__name__}: {error})") from None
-    if not (isinstance(found, type) and issubclass(found, SessionRecord)):
-        raise ConfigError(f"--record {name[:80]}: that is no SessionRecord class")
+        why = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{option} {name[:80]}: cannot be imported ({cure or why})") from None
     return found

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ..clock import told
 from ..encode import to_json
 from . import exits
 
@@ -82,7 +83,7 @@ class Output:
 
     def document(self, value: object) -> None:
         """Write *value* as one JSON document: indented on a terminal, else a line."""
-        text = to_json(value, _LARGEST)
+        text = json_line(value)
         if self.console.is_terminal:
             self.console.print_json(text)
         else:
@@ -164,6 +165,19 @@ def _answer() -> str:
 # --- values ---
 
 
+def json_line(value: object) -> str:
+    """Return *value* as JSON text with the times that the REST API tells."""
+    return to_json(_timed(value), _LARGEST)
+
+
+def _timed(value: object) -> object:
+    if isinstance(value, datetime):
+        return told(value)
+    if isinstance(value, dict):
+        return {key: _timed(item) for key, item in value.items()}
+    return [_timed(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def plain(value: object) -> str:
     """Return *value* for a program that reads lines: no tabs, newlines or control characters, nothing cut."""
     if value is None:
@@ -171,7 +185,7 @@ def plain(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
-        return value.isoformat()
+        return told(value)
     text = to_json(value, _LARGEST) if isinstance(value, (dict, list)) else str(value)
     return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
 

@@ -11,10 +11,9 @@ from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.text import Text
 
-from ..encode import to_json
 from ..filters.sqltypes import sql_type
 from ..queries import reads
-from .output import Column, age, plain, plural, printable, seconds, shown, stamp
+from .output import Column, age, json_line, plain, plural, printable, seconds, shown, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -216,7 +215,7 @@ def _lines(value: object) -> list[str]:
 def change(out: Output, columns: Sequence[Column], session: Session) -> None:
     """Write one change, at once."""
     if out.json:
-        out.line(to_json(session))
+        out.line(json_line(session))
     elif out.rich:
         moment: datetime = session["updated_at"]
         line = Text.assemble((f"{moment.astimezone():%H:%M:%S}", "dim"), "  ")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 from psycopg.sql import NULL, SQL, Composable, Composed, Identifier, Placeholder
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from ..columns import TableColumn
 
+CURSOR: Final = "^WzEsI[A-Za-z0-9_-]+$"
+"""How every cursor looks: what `_encode` makes of a version, a fingerprint and keys."""
 _VERSION: Final = 1
 _NOT_NULL: Final = frozenset({"id", "created_at", "updated_at", "thread_id", "recorded_at"})
 
@@ -171,15 +173,24 @@ def _encode(content: list[object]) -> str:
     return urlsafe_b64encode(orjson.dumps(content)).rstrip(b"=").decode()
 
 
-def _decode(order: Order, cursor: str, fingerprint: str) -> list[Scalar | None]:
+def is_genuine(cursor: str) -> bool:
+    """Return whether *cursor* can have come from `next_cursor`."""
+    return _content(cursor) is not None
+
+
+def _content(cursor: str) -> list[Any] | None:
     try:
         content = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         version, mark, texts = content
-        genuine = _encode(content) == cursor
+        return [version, mark, texts] if _encode(content) == cursor else None
     except Exception:  # a forged cursor may be anything
-        genuine = False
-    if not genuine:
+        return None
+
+
+def _decode(order: Order, cursor: str, fingerprint: str) -> list[Scalar | None]:
+    if (content := _content(cursor)) is None:
         raise FilterError("cursor: not one of ours; start again from the first page")
+    version, mark, texts = content
     if version != _VERSION:
         raise FilterError("cursor: from another version of this library; start again from the first page")
     if mark != fingerprint:

@@ -21,6 +21,7 @@ Infinite times and those that Python's datetime has no room for are null.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from contextlib import contextmanager
@@ -116,8 +117,9 @@ def read_pandas(batches: pa.RecordBatchReader, columns: Sequence[TableColumn], *
     kept = [column.name for column in columns if column.name not in objects]
     parts = []
     for batch in batches:
-        for name, values in objects.items():
-            values.extend(_parsed(batch.column(name)))
+        with _uncollected():
+            for name, values in objects.items():
+                values.extend(_parsed(batch.column(name)))
         parts.append(batch.select(kept))
     schema = arrow_schema([column for column in columns if column.name not in objects])
     return _frame(pa.Table.from_batches(parts, schema), columns, objects)
@@ -303,6 +305,19 @@ def _parsed(texts: Any) -> list[Any]:
     big = pa.compute.any(pa.compute.match_substring_regex(texts, _BIG_INTEGER)).as_py()
     load = json.loads if big else orjson.loads
     return [None if text is None else load(text) for text in texts.to_pylist()]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector away from new objects that hold no cycles: looking for some takes as long as making them."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _arrow_frame(table: pa.Table) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -25,7 +25,10 @@ Fields = str | Sequence[str] | None
 OrderBy = str | Sequence[str]
 
 OVERLAP: Final = timedelta(seconds=5)
-"""How long before its commit a change may carry its time."""
+"""What each poll reads again: most transactions commit sooner than this after their change."""
+LOOK_BACK: Final = timedelta(seconds=60)
+"""What every tenth poll reads again, for transactions that stay open."""
+_POLLS: Final = 10
 _PAGE: Final = 500
 _FIRST_ID: Final = UUID(int=0)
 
@@ -38,16 +41,16 @@ def vocabulary(table: Table) -> Vocabulary:
 
 def get(table: Table, thread_id: object) -> Query[Session | None]:
     """Read one session."""
-
-    def read(rows: Rows, _: int) -> Session | None:
-        return next(_sessions(table.columns, rows), None)
-
-    return Query(_selecting_one(table), {"thread_id": thread_key(thread_id)}, read, prepare=True)
+    text, read = _one(table)
+    return Query(text, {"thread_id": thread_key(thread_id)}, read, prepare=True)
 
 
 @lru_cache(maxsize=64)
-def _selecting_one(table: Table) -> bytes:
-    return statement(load("select_session"), table=table.full, columns=_names(table.columns))
+def _one(table: Table) -> tuple[bytes, Callable[[Rows, int], Session | None]]:
+    def read(rows: Rows, _: int) -> Session | None:
+        return next(_sessions(table.columns, rows), None)
+
+    return statement(load("select_session"), table=table.full, columns=_names(table.columns)), read
 
 
 def page(
@@ -127,7 +130,7 @@ class Tail:
     """The changes of a table since a moment, poll by poll; each is told at least once, even if it was committed late.
 
     ``query`` is what to read next, and ``tell`` takes what it read: it returns what is new. ``drained`` says that the next query
-    belongs to the next poll.
+    belongs to the next poll. Late is up to `LOOK_BACK`; a transaction that stays open for longer hides its changes.
     """
 
     def __init__(self, table: Table, since: datetime) -> None:
@@ -136,14 +139,15 @@ class Tail:
         self._seen: dict[UUID, datetime] = {}
         self._horizon = since
         self._place = Change(since)
+        self._polls = 0
         self.drained = False
 
     def query(self) -> Query[list[Session]]:
         """Return what to read next."""
         return changes(self._table, self._place)
 
-    def tell(self, sessions: Sequence[Session]) -> list[Session]:
-        """Return those of *sessions* that were not told before."""
+    def tell(self, sessions: Sequence[Session], now: datetime) -> list[Session]:
+        """Return those of *sessions* that were not told before; *now* is the time on the database's clock."""
         fresh = [
             session
             for session in sessions
@@ -153,12 +157,14 @@ class Tail:
         self.drained = len(sessions) < _PAGE
         if sessions:
             last = sessions[-1]
-            self._horizon = max(self._horizon, last["updated_at"])
+            self._horizon = max(
+                self._horizon, min(last["updated_at"], now)
+            )  # a time to come must hide no change before it
             self._place = Change(last["updated_at"], last["id"])
         if self.drained:
-            again = self._horizon - OVERLAP
-            self._place = Change(again)
-            self._seen = {key: at for key, at in self._seen.items() if at >= again}
+            self._polls += 1
+            self._place = Change(self._horizon - (OVERLAP if self._polls % _POLLS else LOOK_BACK))
+            self._seen = {key: at for key, at in self._seen.items() if at >= self._horizon - LOOK_BACK}
         return fresh
 
 

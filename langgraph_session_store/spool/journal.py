@@ -87,6 +87,11 @@ class Journal:
             self._retire(segment)
         return []
 
+    @property
+    def more(self) -> bool:
+        """Whether anything is left behind what was read."""
+        return len(self._segments) > 1 or self._next < self._segments[0].size
+
     def acknowledge(self, open_runs: Sequence[bytes]) -> None:
         """Settle what was read. A segment that is done is unlinked, once *open_runs* are on the disk for an adopter."""
         segment = self._segments[0]

@@ -33,8 +33,11 @@ class Lease:
         self._lock = lock
 
     @classmethod
-    def create(cls, root: Path) -> Self:
-        """Make a new directory and hold it; SpoolError if *root* is not safe to write to, OSError if it cannot be written."""
+    def create(cls, root: Path, owner: str = "") -> Self:
+        """Make a new directory and hold it, and say in its lock whose the spool is.
+
+        SpoolError if *root* is not safe to write to, OSError if it cannot be written.
+        """
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         check(root)
         for _ in range(10):
@@ -42,6 +45,8 @@ class Lease:
             path.mkdir(mode=0o700)
             # Another process may take the directory for an orphan before it is locked; then this one tries again.
             if (lock := _hold(path)) is not None:
+                with suppress(OSError):  # a full disk: then nobody says it
+                    os.pwrite(lock, owner.encode(), 0)
                 return cls(path, lock)
         raise SpoolError(f"no directory could be held in {root}")
 
@@ -85,6 +90,15 @@ def check(root: Path) -> None:
         raise SpoolError(f"the spool {root} belongs to another user")
     if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise SpoolError(f"the spool {root} can be written by others: chmod 700 it")
+
+
+def owner(root: Path) -> str | None:
+    """Return whose spool *root* is, as the processes whose directories are left said; None if none did."""
+    with suppress(OSError):
+        for lock in root.glob(f"*/{_LOCK}"):
+            if text := lock.read_text("utf-8", errors="replace"):
+                return text
+    return None
 
 
 def on_network(path: Path) -> bool:

@@ -3,7 +3,7 @@
 ::
 
     <root>/                        one spool: everything that is on its way into one table
-        <host>-<boot>-<pid>-<x>/   one process's part, held by a lock (lease.py)
+        <host>-<boot>-<pid>-<x>/   one process's part, held by a lock that says whose spool it is (lease.py)
             000000000001.seg       frames, appended (segment.py) and read back (journal.py)
             open-runs              what the reader was told to remember, for whoever adopts the directory
             losses                 what had to be dropped, by name (aside.py)
@@ -54,14 +54,21 @@ def spool_home() -> Path:
 class Spool(Journal):
     """The part of the spool *root* that belongs to this process; the disk is not touched before the first `append`.
 
-    *max_bytes* bounds the whole spool, all processes together, and *min_free* is what stays free on its disk. A *durable* spool
+    *owner* says in words whose spool it is. *max_bytes* bounds the whole spool, all processes together, and *min_free* is what stays free on its disk. A *durable* spool
     can promise with `sync` that what was appended survives a power loss.
     """
 
     def __init__(
-        self, root: Path, *, max_bytes: int = 1 << 30, min_free: int = 512 << 20, durable: bool = False
+        self,
+        root: Path,
+        *,
+        owner: str = "",
+        max_bytes: int = 1 << 30,
+        min_free: int = 512 << 20,
+        durable: bool = False,
     ) -> None:
         super().__init__(root)
+        self._owner = owner
         self._max_bytes = max_bytes
         self._min_free = min_free
         self._durable = durable
@@ -142,7 +149,7 @@ class Spool(Journal):
 
     def _create(self) -> tuple[Path, int]:
         if self._lease is None:
-            self._lease = Lease.create(self.root)
+            self._lease = Lease.create(self.root, self._owner)
             self._ledger = LossLedger(self._lease.path)
             if on_network(self._lease.path):
                 self.problems["network"] = "the spool is on a network file system, which may not keep what it promises"

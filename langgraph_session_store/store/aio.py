@@ -13,7 +13,7 @@ from .engine import AsyncEngine
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
     from typing import IO
     from uuid import UUID
@@ -84,7 +84,9 @@ class AsyncSessionStore(AsyncEngine):
 
     async def delete(self, thread_id: object) -> bool:
         """Remove a session and its history; see `SessionStore.delete`."""
-        return await self._erase(thread_key(thread_id)) > 0
+        await self._asettle()
+        await self.ensure()
+        return await self._erase([thread_key(thread_id)]) > 0
 
     async def erase(self, *, any_of: AnyOf = None, **filters: object) -> int:
         """Remove the sessions that match, with their histories; see `SessionStore.erase`."""
@@ -194,7 +196,7 @@ class AsyncSessionStore(AsyncEngine):
         await self.ensure()
         tail = reads.Tail(self.table, since or self._now())
         while True:
-            for session in tail.tell(await self.run(tail.query())):
+            for session in tail.tell(await self.run(tail.query()), self._now()):
                 yield session
             if tail.drained:
                 await asyncio.sleep(poll)
@@ -209,13 +211,17 @@ class AsyncSessionStore(AsyncEngine):
         if any(backlog.pending for backlog in self._backlogs):
             await asyncio.to_thread(self._settle)
 
-    async def _erase(self, which: str | Condition) -> int:
+    async def _erase(self, threads: Sequence[str], condition: Condition | None = None) -> int:
+        return self._erased(await self.transaction(self._erasing(threads, condition)))
+
+    async def _erase_all(self, condition: Condition) -> int:
         await self._asettle()
         await self.ensure()
-        return self._erased(await self.transaction(self._erasing(which)))
-
-    async def _erase_all(self, which: str | Condition) -> int:
-        total = removed = await self._erase(which)
-        while removed:
-            total += (removed := await self._erase(which))
+        total = 0
+        while threads := await self.run(writes.matching(self.table, condition)):
+            before = total
+            for part in writes.parts(threads):
+                total += await self._erase(part, condition)
+            if total == before:  # others changed them, or this role may not
+                break
         return total

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypedDict, TypeVar
 
@@ -16,8 +15,9 @@ from ..conninfo import Target, resolve
 from ..driver import translated
 from ..embedded import embedded_server
 from ..encode import clean_text, thread_key, to_json
-from ..errors import ConfigError, FilterError
+from ..errors import FilterError
 from ..extract import extract, field_value
+from ..filters.sqltypes import MOMENT, dump
 from ..queries import reads, schema, writes
 from ..queries.analytics import analytics
 from ..queries.writes import Batch, batches
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     import pyarrow as pa
 
@@ -163,6 +164,16 @@ class BaseStore:
             log.debug("%s: set up: %s", self._where, ", ".join(report.done))
         return report
 
+    def _heed(self, encoding: str | None) -> None:
+        """Warn of a database that cannot hold every text: such rows are refused one by one, as is any value that does not fit."""
+        if encoding not in ("UTF8", None):
+            log.warning(
+                "%s: the database's encoding is %s, not UTF8: text that it cannot hold is refused, and lengths may count bytes; "
+                "use one made with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0",
+                self._where,
+                encoding,
+            )
+
     def _errors(self, *passing: type[Exception]) -> AbstractContextManager[None]:
         return translated(self._where, *passing)
 
@@ -242,9 +253,9 @@ class BaseStore:
         condition = words.where(filters, any_of)
         return analytics(self.table, condition, group_by=columns, bucket=bucket, spread=self._spread)
 
-    def _erasing(self, which: str | Condition) -> Steps[writes.Erased]:
+    def _erasing(self, threads: Sequence[str], condition: Condition | None = None) -> Steps[writes.Erased]:
         now, *_ = self.clock.tick()
-        return writes.erase(self.table, which, now)
+        return writes.erase(self.table, threads, now, condition)
 
     def _erased(self, erased: writes.Erased) -> int:
         """Move the clock behind the tombstones, so that a run which starts now is not taken for an erased one."""
@@ -257,9 +268,7 @@ def _own_value(column: str, value: object) -> Value:
     if OWN[column].sql_type == "jsonb":
         return to_json(value)
     if OWN[column].sql_type == "timestamptz":
-        if not isinstance(value, datetime):
-            raise ConfigError(f"{column}: expected a datetime, got {type(value).__name__}")
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+        return dump(MOMENT.value(column, value))
     return _plain(value)
 
 

@@ -13,7 +13,7 @@ from .engine import Engine
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
     from typing import IO
     from uuid import UUID
@@ -99,7 +99,9 @@ class SessionStore(Engine):
 
     def delete(self, thread_id: object) -> bool:
         """Remove a session and its history; return whether there was one. Events from before are not stored any more."""
-        return self._erase(thread_key(thread_id)) > 0
+        self._settle()
+        self.ensure()
+        return self._erase([thread_key(thread_id)]) > 0
 
     def erase(self, *, any_of: AnyOf = None, **filters: object) -> int:
         """Remove the sessions that match, with their histories; return how many. FilterError where every row would match."""
@@ -211,7 +213,7 @@ class SessionStore(Engine):
         self.ensure()
         tail = reads.Tail(self.table, since or self._now())
         while True:
-            yield from tail.tell(self.run(tail.query()))
+            yield from tail.tell(self.run(tail.query()), self._now())
             if tail.drained:
                 time.sleep(poll)
 
@@ -221,13 +223,17 @@ class SessionStore(Engine):
         self._settle()
         return self.run(query)
 
-    def _erase(self, which: str | Condition) -> int:
+    def _erase(self, threads: Sequence[str], condition: Condition | None = None) -> int:
+        return self._erased(self.transaction(self._erasing(threads, condition)))
+
+    def _erase_all(self, condition: Condition) -> int:
         self._settle()
         self.ensure()
-        return self._erased(self.transaction(self._erasing(which)))
-
-    def _erase_all(self, which: str | Condition) -> int:
-        total = removed = self._erase(which)
-        while removed:
-            total += (removed := self._erase(which))
+        total = 0
+        while threads := self.run(writes.matching(self.table, condition)):
+            before = total
+            for part in writes.parts(threads):
+                total += self._erase(part, condition)
+            if total == before:  # others changed them, or this role may not
+                break
         return total

@@ -29,6 +29,11 @@ class Source(Protocol):
         """Return the next payloads, none if there are none (yet)."""
         ...
 
+    @property
+    def more(self) -> bool:
+        """Whether anything is left behind what was read."""
+        ...
+
     def acknowledge(self, open_runs: Sequence[bytes]) -> None:
         """Settle what was read, and remember *open_runs* for whoever comes after this process."""
 
@@ -49,6 +54,7 @@ class Feed:
         self._origin: int | None = None  # of the source's monotonic clock, on the database's
         # One for each thread: once it begins another run, nothing that an older one's death could say would count.
         self._open: dict[str, tuple[int, bytes]] = {}
+        self._begun: dict[str, Row] = {}  # those of the batch in hand
         for payload in open_runs or ():
             run = loads(payload)
             self._open[run.thread_id] = run.begun_at, payload
@@ -64,7 +70,7 @@ class Feed:
         for payload in self.source.read(most, most_bytes):
             try:
                 rows.append(loads(payload))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, TypeError):
                 rejected.append(payload)
         return rows, rejected
 
@@ -72,7 +78,11 @@ class Feed:
         """Return *rows* on the database's clock where that can be known, and note which runs they start and end."""
         if self._origin is None:
             self._origin = self._heard(rows, clock)
-        return [self._note(row, self._corrected(row)) for row in rows]
+        prepared = [self._note(row, self._corrected(row)) for row in rows]
+        # Only now: most runs that start in a batch end in it.
+        self._open.update((thread, (run.begun_at, dumps(run))) for thread, run in self._begun.items())
+        self._begun.clear()
+        return prepared
 
     def acknowledge(self) -> None:
         """Settle what was read."""
@@ -102,14 +112,14 @@ class Feed:
 
     def _note(self, raw: Row, row: Row) -> Row:
         """Follow the run that *raw* belongs to, by its start as the process believed it to be: all its events carry that."""
-        status = raw.get("workflow_status")
-        begun, _ = self._open.get(raw.thread_id, (None, b""))
+        status, thread = raw.get("workflow_status"), raw.thread_id
+        begun = self._begun[thread].begun_at if thread in self._begun else self._open.get(thread, (None,))[0]
         if status == "running" and begun != raw.begun_at:
             moment = row.recorded_at if raw.anchored else row.recorded_at + UNSURE
-            start = dumps(replace(row, recorded_at=moment, begun_at=raw.begun_at, shape=(), values=()))
-            self._open[raw.thread_id] = raw.begun_at, start
+            self._begun[thread] = replace(row, recorded_at=moment, begun_at=raw.begun_at, shape=(), values=())
         elif status not in ("running", None) and begun == raw.begun_at:
-            del self._open[raw.thread_id]
+            self._begun.pop(thread, None)
+            self._open.pop(thread, None)
         return row
 
 

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import SpoolError
 from ..row import dumps
@@ -65,6 +65,11 @@ class MemoryQueue:
         self._reading = len(payloads)
         return payloads
 
+    @property
+    def more(self) -> bool:
+        """Whether anything is left behind what was read."""
+        return self._reading < len(self._payloads)
+
     def snapshot(self) -> Counts:
         """Return the counters as of one moment."""
         with self._lock:
@@ -84,13 +89,11 @@ class MemoryQueue:
 
 
 class Intake:
-    """The queues of this process: a spool below *root*, with None only memory. *max_bytes*, *min_free*, *durable*: see `Spool`."""
+    """The queues of this process: a spool below *root*, with None only memory. *options* are those of `Spool`."""
 
-    def __init__(self, root: Path | None, *, max_bytes: int, min_free: int, durable: bool) -> None:
+    def __init__(self, root: Path | None, **options: Any) -> None:
         self.root = root
-        self._max_bytes = max_bytes
-        self._min_free = min_free
-        self._durable = durable
+        self._options = options
         self._memory = MemoryQueue(MEMORY_ROWS, MEMORY_BYTES)
         self._memory_feed = Feed(self._memory)
         self._lock = threading.RLock()
@@ -104,7 +107,7 @@ class Intake:
         self.spool: Spool | None = None
         self.feeds = [self._memory_feed]
         if self.root is not None:
-            self.spool = Spool(self.root, max_bytes=self._max_bytes, min_free=self._min_free, durable=self._durable)
+            self.spool = Spool(self.root, **self._options)
             self.feeds.append(Feed(self.spool))
 
     def accept(self, row: Row) -> None:

@@ -31,11 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LINGER: Final = 0.1  # seconds: a run's start and its end meet in one batch, and the graph keeps the GIL
+LINGER: Final = 0.25  # seconds: a run's start and its end meet in one batch, and the graph keeps the GIL
 SURVEY: Final = 5.0  # seconds between two looks at the disk and for dead processes
 ROWS: Final = 500  # events of a batch, at most
 BYTES: Final = 1 << 20  # bytes of a batch, little more at most: the writer's memory
-MANY: Final = 100  # events of a batch that say that there is a backlog
 FIRST_PAUSE: Final = 0.25  # seconds, doubled with each failed attempt
 LONGEST_PAUSE: Final = 5.0  # seconds between two attempts in an outage: one that comes and goes is not missed
 BLOCKED_PAUSE: Final = 30.0  # seconds, up to twice as long, while somebody has to repair something
@@ -48,6 +47,8 @@ class _Hand:
     feed: Feed
     rows: list[Row]
     rejected: int
+    more: bool
+    """Whether others waited behind it."""
     delivery: Delivery | None = None
 
 
@@ -83,7 +84,7 @@ class Pump:
             return self._failed(error)
         self._settle(hand)
         # A backlog is replayed at half speed: after an outage every process has one, and the database is only just up.
-        return time.monotonic() - began if len(hand.rows) >= MANY else LINGER
+        return time.monotonic() - began if hand.more else LINGER
 
     @property
     def idle(self) -> bool:
@@ -171,7 +172,7 @@ class Pump:
             if rows or rejected:
                 for payload in rejected:
                     self._keep(payload)
-                self._hand = _Hand(feed, rows, len(rejected))
+                self._hand = _Hand(feed, rows, len(rejected), feed.source.more)
                 return self._hand
             if feed is self._orphan_feed:
                 self._bury(feed)

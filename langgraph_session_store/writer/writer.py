@@ -41,7 +41,7 @@ MIN_FREE: Final = 512 << 20  # bytes that stay free on its disk
 class Writer:
     """Take events from the graph's threads to *sink*, through the spool at *directory* (None: through memory only).
 
-    Nothing is opened before the first `submit`. *clock* is the one that the events' times come from; the sink anchors it. *max_bytes*
+    Nothing is opened before the first `submit`. *owner* says in words whose spool that is. *clock* is the one that the events' times come from; the sink anchors it. *max_bytes*
     bounds the whole spool, *min_free* is what stays free on its disk, both in bytes; *sync_timeout* is in seconds.
     """
 
@@ -51,6 +51,7 @@ class Writer:
         *,
         clock: Clock,
         directory: Path | None,
+        owner: str = "",
         durability: Durability = "spool",
         sync_timeout: float = 2.0,
         max_bytes: int = MAX_BYTES,
@@ -61,8 +62,12 @@ class Writer:
         self._sink = sink
         self._clock = clock
         self._sync_timeout = sync_timeout
-        self._max_bytes = max_bytes
-        self._min_free = min_free
+        self._spool_options = {
+            "owner": owner,
+            "max_bytes": max_bytes,
+            "min_free": min_free,
+            "durable": durability == "fsync",
+        }
         self._begin()
         _writers.add(self)
 
@@ -70,12 +75,7 @@ class Writer:
         """Start with nothing: also in a forked child, where what there was stays the parent's and its locks may be held."""
         self._pid = os.getpid()
         self._errors = 0
-        self._intake = Intake(
-            self._directory,
-            max_bytes=self._max_bytes,
-            min_free=self._min_free,
-            durable=self.durability == "fsync",
-        )
+        self._intake = Intake(self._directory, **self._spool_options)
         self._pump = Pump(self._intake, self._sink, self._clock)
         self._thread: threading.Thread | None = None
         self._life = threading.RLock()  # guards the thread's beginning
@@ -251,7 +251,7 @@ def drain(directory: Path, sink: Sink, *, clock: Clock, timeout: float | None = 
     Ends when nothing is left, when the sink is blocked, or after *timeout* seconds: then ``pending`` and ``last_error`` tell.
     """
     deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
-    intake = Intake(directory, max_bytes=MAX_BYTES, min_free=MIN_FREE, durable=False)
+    intake = Intake(directory)
     pump = Pump(intake, sink, clock)
     pump.adopt()
     while not pump.idle and pump.state != "blocked" and time.monotonic() < deadline:

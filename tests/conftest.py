@@ -100,6 +100,17 @@ def dsn() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What a test leaves in the environment is taken away: MLflow's `set_experiment` writes to it, and the next test's processes inherit that."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        if name != "PYTEST_CURRENT_TEST":
+            del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A private Postgres, started."""

@@ -67,7 +67,7 @@ def test_forks_while_threads_record(dsn: str, schema: str, tmp_path: Path) -> No
 def make(proxy: Proxy, schema: str, spool: Path) -> SessionRecorder:
     """A recorder that may fill its disk to the last byte."""
     subject = recorder(proxy.dsn, schema, spool)
-    subject._writer._min_free = 0
+    subject._writer._spool_options["min_free"] = 0
     subject._writer._begin()
     return subject
 

@@ -43,7 +43,9 @@ def test_a_request_is_a_run_and_a_row(dsn: str, schema: str, tmp_path: Path) -> 
                 while "running on" not in log.read_text():
                     assert process.poll() is None, log.read_text()
                     time.sleep(0.1)
-                made = [client.post("/problems/verified", json={"prompt": prompt}).json() for prompt in prompts[:4]]
+                answers = [client.post("/problems/verified", json={"prompt": prompt}) for prompt in prompts[:4]]
+                assert [answer.status_code for answer in answers] == [200] * 4, log.read_text()
+                made = [answer.json() for answer in answers]
                 assert client.post("/problems/verified", json={"prompt": "unheard of"}).status_code == 404
                 row = client.get(f"/sessions/api/sessions/{made[0]['thread_id']}")
                 assert row.status_code == 200, log.read_text()

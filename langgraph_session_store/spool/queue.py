@@ -54,8 +54,8 @@ def spool_home() -> Path:
 class Spool(Journal):
     """The part of the spool *root* that belongs to this process; the disk is not touched before the first `append`.
 
-    *owner* says in words whose spool it is. *max_bytes* bounds the whole spool, all processes together, and *min_free* is what stays free on its disk. A *durable* spool
-    can promise with `sync` that what was appended survives a power loss.
+    *owner* says in words whose spool it is. *max_bytes* bounds the whole spool, all processes together, and *min_free* is what stays free on
+    its disk. A *durable* spool can promise with `sync` that what was appended survives a power loss.
     """
 
     def __init__(

@@ -41,8 +41,9 @@ MIN_FREE: Final = 512 << 20  # bytes that stay free on its disk
 class Writer:
     """Take events from the graph's threads to *sink*, through the spool at *directory* (None: through memory only).
 
-    Nothing is opened before the first `submit`. *owner* says in words whose spool that is. *clock* is the one that the events' times come from; the sink anchors it. *max_bytes*
-    bounds the whole spool, *min_free* is what stays free on its disk, both in bytes; *sync_timeout* is in seconds.
+    Nothing is opened before the first `submit`. *owner* says in words whose spool that is. *clock* is the one that the events' times come
+    from; the sink anchors it. *max_bytes* bounds the whole spool, *min_free* is what stays free on its disk, both in bytes;
+    *sync_timeout* is in seconds.
     """
 
     def __init__(

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 _SETUP: Final = "run store.setup() or `session-store init` as a role that may create tables"
 _DEPLOY: Final = f"{_SETUP}; if it has run, another version of the record made this table"
 
+_USED: Final = (
+    "an index with an expression or a condition, or a policy, trigger, generated column, function or publication of yours, uses a "
+    "column whose type changes: drop it, run setup() again, and create it anew"
+)
 _ZONE: Final = "unset PGTZ and options=, or run ALTER DATABASE ... SET TimeZone"
 
 _CODES: Final[dict[str, tuple[type[StoreError], str]]] = {
@@ -40,7 +44,10 @@ _CODES: Final[dict[str, tuple[type[StoreError], str]]] = {
     "2BP01": (SchemaError, "something of yours depends on what has to be replaced"),
     "428C9": (SchemaError, f"a generated column is in the way: {_DEPLOY}"),
     "57014": (UnavailableError, "it cancelled the statement, for its time-out or by hand"),
-    "55P03": (UnavailableError, "somebody else holds a lock for too long"),
+    "55P03": (
+        UnavailableError,
+        "a transaction that is open holds a lock for too long (pg_stat_activity names it); try again when it has ended",
+    ),
     "40001": (UnavailableError, "others changed the same rows at the same time; try again"),
     "40P01": (UnavailableError, "others changed the same rows at the same time; try again"),
     "53100": (UnavailableError, "its disk is full"),
@@ -48,6 +55,7 @@ _CODES: Final[dict[str, tuple[type[StoreError], str]]] = {
         SchemaError,
         f"its times are local ones, of a zone that cannot be told from a connection with one of its own: {_ZONE}",
     ),
+    "LG002": (SchemaError, _USED),
 }
 _CLASSES: Final[dict[str, tuple[type[StoreError], str]]] = {
     "08": (UnavailableError, "the connection broke"),
@@ -90,7 +98,9 @@ def translate(error: Exception, where: str) -> StoreError:
     if code is None:
         if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
             return UnavailableError(f"{where}: the connection broke, or there was none to be had")
-        return DataError(f"{where}: a value cannot be sent to Postgres ({type(error).__name__})")
+        return DataError(
+            f"{where}: a value cannot be sent to Postgres, or one of its times lies outside Python's years 1 to 9999 ({type(error).__name__})"
+        )
     kind, why = _CODES.get(code) or _CLASSES.get(code[:2]) or (StoreError, "Postgres refuses the statement")
     column = error.diag.column_name if isinstance(error, psycopg.Error) else None
     return kind(f"{where}: {why}{f'; column {column}' if column else ''} (SQLSTATE {code})")

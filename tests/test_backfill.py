@@ -43,6 +43,8 @@ from langgraph_session_store import (
     backfill,
     sync_thread,
 )
+from langgraph_session_store.backfill.sources import source_of
+from langgraph_session_store.errors import SchemaError, UnavailableError
 from langgraph_session_store.testing import (
     CASES,
     AsyncCaller,
@@ -419,6 +421,29 @@ def test_a_thread_that_fails_is_reported_and_the_rest_done(store: SessionStore) 
     assert backfill(store, graph=problem_graph(saver)).failed == 1
 
 
+def test_an_outage_is_no_fault_of_the_threads(store: SessionStore) -> None:
+    """They would count as done, and be skipped by who goes on where it was stopped."""
+
+    class Away(InMemorySaver):
+        def get_tuple(self, config: Any) -> Any:
+            raise psycopg.OperationalError("password=hunter2")
+
+    with pytest.raises(UnavailableError, match="the checkpoints") as caught:
+        list(source_of(Away()).read(["t"]))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_sqlite_threads_with_odd_ids_and_metadata(store: SessionStore, lite: tuple[Any, str]) -> None:
+    saver, _ = lite
+    ids = ["quote'\"", "nul\0in it", "not a number", "broken"]
+    for thread_id in ids:
+        run(problem_graph(saver), thread_id, score=float("nan") if thread_id == "not a number" else 1.0)
+    saver.conn.execute("UPDATE checkpoints SET metadata = '{' WHERE thread_id = 'broken'")
+    report = backfill(store, saver)
+    assert (report.threads, report.created, list(report.failures)) == (4, 3, ["broken"])
+    assert all(store.get(thread_id)["workflow_status"] == "completed" for thread_id in ids[:3])  # type: ignore[index]
+
+
 def test_another_graphs_threads(store: SessionStore) -> None:
     class Other(TypedDict):
         weather: str
@@ -523,15 +548,18 @@ async def test_a_checkpointer_of_ones_own_on_a_loop(dsn: str, schema: str) -> No
 
 
 def test_a_checkpoint_that_the_batch_stumbles_over(store: SessionStore, checkpoints: str) -> None:
-    """A blob of an unknown type fails by itself, a channel name that no statement can cast makes threads be read one by one."""
+    """What is no checkpoint or a blob of an unknown type fails by itself, a channel name that no statement can cast makes threads be read one by one."""
     with PostgresSaver.from_conn_string(checkpoints) as saver:
         saver.setup()
         for thread_id in ("a", "b", "c", "d"):
             run(problem_graph(saver), thread_id)
         with psycopg.connect(checkpoints, autocommit=True) as connection:
             connection.execute("UPDATE checkpoint_blobs SET type = 'pickle' WHERE thread_id = 'b'")
+            for thread_id, nothing in (("e", "{}"), ("f", "3")):
+                run(problem_graph(saver), thread_id)
+                connection.execute("UPDATE checkpoints SET checkpoint = %s WHERE thread_id = %s", [nothing, thread_id])
         report = backfill(store, saver)
-        assert (report.created, list(report.failures)) == (3, ["b"])
+        assert (report.created, set(report.failures)) == (3, {"b", "e", "f"})
         with psycopg.connect(checkpoints, autocommit=True) as connection:
             connection.execute(
                 r"UPDATE checkpoint_writes SET channel = 'back\slash' WHERE (thread_id, checkpoint_id) ="
@@ -542,7 +570,7 @@ def test_a_checkpoint_that_the_batch_stumbles_over(store: SessionStore, checkpoi
                 r" WHERE thread_id = 'd' AND channel = 'back\slash'"
             )
         again = backfill(store, saver)
-        assert (again.unchanged, list(again.failures)) == (2, ["b", "d"])
+        assert (again.unchanged, set(again.failures)) == (2, {"b", "d", "e", "f"})
 
 
 # After update_state
@@ -647,7 +675,9 @@ def test_the_command_reads_sqlite(command: Any, lite: tuple[Any, str], store: Se
     for thread_id, behave in (("ok", "ok"), ("bad", "raise"), ("asks", "interrupt")):
         run(problem_graph(saver), thread_id, behave)
     dry = command("-c", file, "--dry-run")
-    assert dry.returncode == 4  # there is no table yet
+    assert (dry.returncode, dry.stdout, dry.stderr) == (0, "Would backfill 3 threads: 3 created\n", "")
+    with pytest.raises(SchemaError), SessionStore(store.target, schema=store.table.schema, setup=False) as bare:
+        bare.count()  # there is no table yet
     done = command("-c", file, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
@@ -727,9 +757,17 @@ def test_a_file_without_tables(command: Any, tmp_path: Path) -> None:
 def test_a_postgres_without_tables_and_one_that_is_away(command: Any, checkpoints: str) -> None:
     done = command("-c", checkpoints)
     assert (done.returncode, "no table of checkpoints" in done.stderr) == (2, True)
-    away = command("-c", "postgresql://u:hunter2@127.0.0.1:1/x")
-    assert away.returncode == 3
-    assert "hunter2" not in away.stderr
+    with psycopg.connect(checkpoints, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE checkpoints AS SELECT 't' AS thread_id, '' AS checkpoint_ns"
+        )  # as ShallowPostgresSaver's
+    done = command("-c", checkpoints)
+    assert (done.returncode, "the one that made them" in done.stderr) == (2, True)
+    token = "hunter2" * 1000  # as clouds give for a password: no name of a file is as long
+    for away in ("postgresql://u:hunter2@127.0.0.1:1/x", f"host=127.0.0.1 port=1 dbname=x user=u password={token}"):
+        done = command("-c", away)
+        assert (done.returncode, "nothing listens there" in done.stderr) == (3, True)
+        assert "hunter2" not in done.stderr
 
 
 @pytest.mark.timeout(400)

@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from test_schema import catalog, install, run, table
 
 from langgraph_session_store import SessionRecorder, SessionStore
-from langgraph_session_store.errors import DataError, PrivilegeError, SchemaError
+from langgraph_session_store.errors import DataError, PrivilegeError, SchemaError, UnavailableError
 from langgraph_session_store.queries import schema as ddl
 from langgraph_session_store.query import drive
 
@@ -170,6 +170,31 @@ def test_times_that_are_missing_are_filled_from_the_others(conn: Connection, sch
     assert len(set(found["both"])) == 1
 
 
+@pytest.mark.parametrize("odd", ["infinity", "-infinity", "0044-03-15 BC", "20000-01-01"])
+def test_times_that_python_does_not_have_count_as_missing(conn: Connection, dsn: str, schema: str, odd: str) -> None:
+    """The driver could not read them, so that not one page of sessions with such a row could be had."""
+    make(conn)
+    conn.execute(UPSERT, ["odd"])
+    conn.execute("ALTER TABLE session_states DISABLE TRIGGER USER")
+    conn.execute("UPDATE session_states SET created_at = %s, updated_at = '2024-01-15 12:00'", [odd])
+    with SessionStore(dsn, schema=schema) as store:
+        (kept,) = store.query()
+    assert kept["created_at"] == kept["updated_at"] == kept["recorded_at"]
+
+
+def test_a_time_to_come_does_not_shut_out_the_runs_until_then(conn: Connection, dsn: str, schema: str) -> None:
+    """An application whose zone is east of the database's wrote times that are hours ahead."""
+    make(conn)
+    conn.execute(UPSERT, ["ahead"])
+    conn.execute("ALTER TABLE session_states DISABLE TRIGGER USER")
+    conn.execute("UPDATE session_states SET created_at = '2200-01-01', updated_at = '2200-01-01'")
+    with SessionStore(dsn, schema=schema) as store:
+        store.setup()
+        assert store.save_many([store._event("ahead", {"code": "later"}, {})]) == 1
+        kept = store.get("ahead")
+    assert (kept["code"], kept["created_at"].year) == ("later", 2200)
+
+
 def test_a_zone_that_cannot_be_told_is_asked_for(database: str) -> None:
     """The role may not read the server's files, and its connection hides what they say."""
     role = f"r_{uuid.uuid4().hex[:16]}"
@@ -286,6 +311,21 @@ def test_rows_that_the_original_refused_can_be_written(conn: Connection, schema:
     conn.execute("INSERT INTO session_states (thread_id, topic, difficulty) VALUES ('d', 'knots', 'impossible')")
     faked = "tests_passed IS NOT NULL OR code_attempts IS NOT NULL OR problem_attempts IS NOT NULL"
     assert conn.execute(f"SELECT count(*) FROM session_states WHERE {faked}".encode()).fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [("code text,", "code text NOT NULL DEFAULT '',"), ("run_id varchar(255)", "run_id varchar(255) NOT NULL")],
+)
+@pytest.mark.parametrize("numbers", ["code_attempts integer", "workflow_status varchar(20)"])
+def test_no_column_of_the_record_refuses_a_row_or_fakes_it(
+    conn: Connection, schema: str, second: str, fields: tuple[str, str], numbers: str
+) -> None:
+    make(conn, TABLE.replace(*fields).replace(numbers, f"{numbers} NOT NULL"))
+    fill(conn)
+    install(conn, table(schema))
+    install(conn, table(second))
+    assert catalog(conn, schema)["columns"] == catalog(conn, second)["columns"]
 
 
 # --- what is recorded onto old rows ---
@@ -432,6 +472,26 @@ def test_a_view_in_the_way_is_named_and_not_dropped(conn: Connection, schema: st
     assert conn.execute("SELECT count(*) FROM harmless").fetchone() == (0,)
 
 
+@pytest.mark.parametrize(
+    "what",
+    [
+        "CREATE INDEX mine ON session_states (date_trunc('day', created_at))",
+        "CREATE INDEX mine ON session_states (topic) WHERE created_at > '2024-01-01'",
+        "ALTER TABLE session_states ADD age interval GENERATED ALWAYS AS (updated_at - created_at) STORED",
+        "CREATE POLICY mine ON session_states USING (created_at > '2024-01-01')",
+        "CREATE TRIGGER mine BEFORE UPDATE OF updated_at ON session_states FOR EACH ROW EXECUTE FUNCTION update_session_states_updated_at()",
+        "CREATE TABLE mine (was session_states)",
+    ],
+)
+def test_what_uses_a_time_and_cannot_stay_is_told(conn: Connection, dsn: str, schema: str, what: str) -> None:
+    make(conn)
+    conn.execute(what.encode())
+    before = catalog(conn, schema)
+    with SessionStore(dsn, schema=schema) as store, pytest.raises(SchemaError, match=r"policy.* drop it"):
+        store.setup()
+    assert catalog(conn, schema) == before
+
+
 def test_a_thread_id_that_is_too_long_stops_it(conn: Connection, dsn: str, schema: str) -> None:
     make(conn, TABLE.replace("thread_id varchar(255)", "thread_id text"))
     conn.execute(UPSERT, ["x" * 256])
@@ -439,6 +499,19 @@ def test_a_thread_id_that_is_too_long_stops_it(conn: Connection, dsn: str, schem
     with SessionStore(dsn, schema=schema) as store, pytest.raises(DataError, match="does not fit"):
         store.setup()
     assert catalog(conn, schema) == before
+
+
+def test_a_transaction_that_stays_open_does_not_make_it_wait_for_ever(conn: Connection, dsn: str, schema: str) -> None:
+    make(conn)
+    before = catalog(conn, schema)
+    hasty = make_conninfo(dsn, options="-c lock_timeout=50")
+    with SessionStore(hasty, schema=schema) as store:
+        with connected(dsn, schema) as other, other.transaction():
+            other.execute("SELECT FROM session_states")
+            with pytest.raises(UnavailableError, match="open holds a lock"):
+                store.setup()
+        assert catalog(conn, schema) == before
+        assert "000_original" in store.setup().done
 
 
 def test_another_role_s_table_is_a_clear_error(conn: Connection, dsn: str, schema: str) -> None:

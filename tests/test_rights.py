@@ -11,18 +11,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import psycopg
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from psycopg.conninfo import make_conninfo
 from test_original_table import State
 
-from langgraph_session_store import Column, ProblemSession, SessionRecorder, SessionStore
+from langgraph_session_store import Column, ProblemSession, SessionRecorder, SessionStore, backfill
 from langgraph_session_store.errors import PrivilegeError
+from langgraph_session_store.testing import problem_graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "rights.md").read_text("utf-8")
 ROLES, GRANTS, POLICIES, INVOKER, NO_INVOKER = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+
+
+def fill(store: SessionStore) -> Any:
+    graph = problem_graph(InMemorySaver())
+    graph.invoke({"topic": "graphs"}, {"configurable": {"thread_id": "many"}})
+    return backfill(store, graph=graph)
+
+
 READS: dict[str, Callable[[SessionStore], Any]] = {
     "get": lambda store: [store.get(thread) for thread in ("a", "b", "nobody")],
     "query": lambda store: list(store.query()),
@@ -39,6 +49,7 @@ WRITES: dict[str, Callable[[SessionStore], Any]] = {
     "update": lambda store: store.update("a", code="better"),
     "link_run": lambda store: store.link_run("a", "run"),
     "mark_abandoned": lambda store: store.mark_abandoned(timedelta(0)),
+    "backfill": fill,
 }
 REMOVALS: dict[str, Callable[[SessionStore], Any]] = {
     "delete": lambda store: store.delete("a"),
@@ -222,6 +233,6 @@ def test_the_view_shows_no_more_than_the_table_also_when_it_grew(guarded: House)
         rating: int | None = None
 
     with guarded.store("sessions_migrator", setup=True, record=Grown) as migrator:
-        assert set(migrator.setup().done) == {"add_columns", "create_summary"}
+        assert set(migrator.setup().done) == {"lock_summary", "add_columns", "create_summary"}
     assert rows_of_view(guarded, "ada@example.com") == [("a",)]
     assert rows_of_view(guarded, "bob@example.com") == [("b",)]

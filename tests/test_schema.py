@@ -241,6 +241,7 @@ def test_an_added_field_becomes_a_column_of_table_history_and_view(conn: Connect
     install(conn, table(schema, record(question=text)))
     grown = record(question=text, answer=versioned, intent=indexed)
     assert set(install(conn, table(schema, grown)).done) == {
+        "lock_summary",
         "add_columns",
         "compress",
         "create_index",
@@ -250,6 +251,36 @@ def test_an_added_field_becomes_a_column_of_table_history_and_view(conn: Connect
     install(conn, table(second, grown))
     for what in ("columns", "indexes", "constraints", "compression"):
         assert catalog(conn, schema)[what] == catalog(conn, second)[what], what
+
+
+def test_the_view_is_locked_before_its_table_as_its_readers_do(conn: Connection, schema: str) -> None:
+    """A reader of the view has it while it waits for the table: had we the table then and waited for the view, one of both would die."""
+
+    class Grown(ProblemSession, table="session_states"):
+        rating: int | None = None
+
+    install(conn, table(schema))
+    held = "SELECT count(*) FROM pg_locks WHERE relation = %s::regclass AND mode = 'AccessExclusiveLock' AND pid = pg_backend_pid()"
+    seen = []
+
+    def watch(query: Query[Any]) -> Any:
+        if b"ADD COLUMN" in query.sql:
+            seen.append(conn.execute(held, [f"{schema}.session_states_summary"]).fetchone())
+        return run(conn, query)
+
+    with conn.transaction():
+        drive(ddl.install(table(schema, Grown)), watch)
+    assert seen == [(1,)]
+
+
+@pytest.mark.parametrize(("asked", "waits"), [("0", "10s"), ("3s", "3s")])
+def test_a_lock_of_others_is_not_waited_for_without_end(conn: Connection, schema: str, asked: str, waits: str) -> None:
+    """Who waits for a table makes all wait who come later, readers too."""
+    conn.execute("SELECT set_config('lock_timeout', %s, false)", [asked])
+    with conn.transaction():
+        drive(ddl.install(table(schema)), lambda query: run(conn, query))
+        assert conn.execute("SHOW lock_timeout").fetchone() == (waits,)
+    assert conn.execute("SHOW lock_timeout").fetchone() == (asked,)
 
 
 def test_a_removed_field_leaves_its_column_and_a_returning_one_finds_it(conn: Connection, schema: str) -> None:

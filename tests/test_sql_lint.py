@@ -67,6 +67,12 @@ class Odd(SessionRecord, table="odd"):
     at: datetime | None = None
 
 
+class Odder(Odd, table="odd"):
+    """The same, a field later."""
+
+    mood: str | None = None
+
+
 # --- what the package sends ---
 
 
@@ -122,6 +128,8 @@ async def use_everything(dsn: str, name: str, folder: Path) -> None:
     with SessionStore(dsn, schema=name, record=Odd) as odd:
         odd.setup()
         odd.setup(distributed=True)
+    with SessionStore(dsn, schema=name, record=Odder) as odder:
+        odder.setup()
     with SessionStore(dsn, schema=name) as store, SessionRecorder(store, spool_dir=folder / "spool") as recorder:
         use_store(store, folder)
         use_recorder(recorder, store)
@@ -154,8 +162,9 @@ def use_store(store: SessionStore, folder: Path) -> None:
     assert next(store.changes(since=LONG_AGO))
     store.mark_abandoned(timedelta(hours=1))
     store.mark_abandoned(LATER)
+    versioned = {"problem": {"description": "d", "tests": []}, "tests_passed": True}
     for code in ("1", "0"):  # the second is older than what is known
-        store.save_many([replace(store._event("late", {"code": code}, {}), recorded_at=int(code) + 1)])
+        store.save_many([replace(store._event("late", {**versioned, "code": code}, {}), recorded_at=int(code) + 1)])
     store.delete("t4")
     store.erase(thread_id="t3")
     store.purge(older_than=timedelta(days=1))

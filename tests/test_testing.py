@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from langgraph.checkpoint.memory import InMemorySaver
 from psycopg import connect
@@ -88,6 +88,9 @@ def test_a_schema_is_new_and_gone_afterwards(dsn: str) -> None:
             assert one != two
             assert connection.execute(found, [[one, two]]).fetchone() == (2,)
         assert connection.execute(found, [[one, two]]).fetchone() == (0,)
+        with pytest.raises(ZeroDivisionError), fresh_schema(dsn) as three:
+            raise ZeroDivisionError
+        assert connection.execute(found, [[three]]).fetchone() == (0,)
 
 
 def test_a_forgotten_thread_has_no_row(memory: MemoryRecorder) -> None:
@@ -123,6 +126,13 @@ def events(draw: st.DrawFn) -> Row:
     return Row("t", at, at, 0, True, tuple(slots.values()), values)
 
 
+NOTHING_NEW = [
+    Row("t", at, at, 0, True, (Slot("code", "text", "fill", "versioned"),), ("a",))
+    for at in (1_700_000_000_000_000, 1_700_000_001_000_000)
+]
+
+
+@example(rows=NOTHING_NEW)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(events(), min_size=1, max_size=5))
 def test_memory_holds_what_the_table_holds(rows: list[Row], store: SessionStore) -> None:

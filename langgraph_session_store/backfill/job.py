@@ -167,7 +167,7 @@ class _Job:
     def _write(self, rows: list[Row], report: BackfillReport) -> None:
         if not rows:
             return
-        plan = self.transaction(sort_out(self._store.table, rows))
+        plan = self.transaction(sort_out(self._store.table, rows, dry_run=report.dry_run))
         if not report.dry_run:
             try:
                 self.save(plan.rows)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from psycopg.sql import SQL
 
 from ..clock import to_microseconds
+from ..queries.found import inspect
 from ..queries.writes import thread_hash, tombstones
 from ..query import Query, Rows, Table, name, statement
 from ..row import Row, Slot
@@ -17,6 +18,7 @@ from ..sql import load
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..queries.found import Found
     from ..query import Steps
 
 
@@ -44,8 +46,12 @@ class Plan:
         return [*self.created, *self.updated, *self.filled]
 
 
-def sort_out(table: Table, rows: Sequence[Row]) -> Steps[Plan]:
-    """Return what to do with *rows*, which are of distinct threads."""
+def sort_out(table: Table, rows: Sequence[Row], *, dry_run: bool = False) -> Steps[Plan]:
+    """Return what to do with *rows*, which are of distinct threads; for a *dry_run* the table may be still to be made."""
+    if dry_run:
+        found: Found = yield inspect(table)
+        if found.kind is None:
+            return Plan(created=list(rows))
     threads = [row.thread_id for row in rows]
     erased: dict[bytes, int] = yield tombstones(table, threads)
     there: dict[str, _There] = yield _known(table, threads)

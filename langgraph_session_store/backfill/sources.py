@@ -7,7 +7,6 @@ Postgres and SQLite would load every checkpoint for it, so their tables are aske
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import sys
 from bisect import bisect_right
@@ -21,7 +20,7 @@ from uuid import UUID
 import psycopg
 
 from ..clock import to_microseconds
-from ..driver import translated
+from ..driver import translate, translated
 from ..errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
@@ -37,6 +36,12 @@ _MOST: Final = 200
 _FIRST: Final = 10
 _EPOCH: Final = 0x01B21DD213814000  # of UUIDs, in their 100 ns before the one of Unix
 _SENDS_APART: Final = 4  # checkpoints of an older format keep their pending sends elsewhere
+
+
+_OTHER_TABLES: Final = {
+    psycopg.errors.UndefinedTable: ": wrong database or search_path, or setup() was never called",
+    psycopg.errors.UndefinedColumn: " of this checkpointer's: call its setup(), or pass the one that made them, such as ShallowPostgresSaver",
+}
 
 
 class Held(NamedTuple):
@@ -197,7 +202,8 @@ class SqliteSource(_SqlSource):
     dialect = "sqlite"
 
     def _ids(self, threads: Sequence[str]) -> dict[str, Any]:
-        return {row["thread_id"]: row for row in self._ask("ids", {"threads": json.dumps(threads)}) if row["latest"]}
+        found = {thread_id: self._ask("ids", {"thread": thread_id})[0] for thread_id in threads}
+        return {thread_id: row for thread_id, row in found.items() if row["latest"]}
 
     def _rows(self, sql: str, params: dict[str, Any]) -> list[dict[str, Any]]:
         try:
@@ -243,7 +249,7 @@ class PostgresSource(_SqlSource):
         )
         self._size = max(1, min(_MOST, 4 * self._size, len(ids) * _BUDGET // (raw + 1)))
         for row in rows:
-            if row["checkpoint"]["v"] >= _SENDS_APART or not row["parent_checkpoint_id"]:
+            if not row["parent_checkpoint_id"] or _version(row["checkpoint"]) >= _SENDS_APART:
                 del ids[row["thread_id"]]
                 yield row["thread_id"], self._load(row)
         for thread_id in ids:
@@ -260,22 +266,25 @@ class PostgresSource(_SqlSource):
 
     def _rows(self, sql: str, params: dict[str, Any]) -> list[dict[str, Any]]:
         try:
-            with translated("the checkpoints", psycopg.errors.UndefinedTable, psycopg.DataError):
+            with translated("the checkpoints", *_OTHER_TABLES, psycopg.DataError):
                 if self._loop is not None:
                     return self._wait(self._arows(sql, params))
                 with self.saver._cursor() as cursor:  # noqa: SLF001 - with the saver's lock: graphs may be using it
                     return list(cursor.execute(sql, params).fetchall())
-        except psycopg.errors.UndefinedTable:
-            missing = True
-        assert missing
-        raise ConfigError(
-            "the checkpointer's database has no table of checkpoints: wrong database or search_path, or setup() was never called"
-        )
+        except tuple(_OTHER_TABLES) as error:
+            why = _OTHER_TABLES[type(error)]
+        raise ConfigError(f"the checkpointer's database has no table of checkpoints{why}")
 
     async def _arows(self, sql: str, params: dict[str, Any]) -> list[dict[str, Any]]:
         async with self.saver._cursor() as cursor:  # noqa: SLF001
             await cursor.execute(sql, params)
             return list(await cursor.fetchall())
+
+
+def _version(checkpoint: Any) -> float:
+    """Return the format of a checkpoint as it stands in the table; 0 for what is none, which the checkpointer shall say."""
+    version = checkpoint.get("v") if isinstance(checkpoint, dict) else None
+    return version if isinstance(version, (int, float)) else 0
 
 
 def time_of(text: object) -> int | None:
@@ -307,6 +316,9 @@ def _configurable(item: CheckpointTuple, key: str) -> str:
 
 
 def _failed(thread_id: str, error: Exception) -> Failed:
+    """Return what is wrong with a thread; UnavailableError where it is the connection, which the other threads need as well."""
+    if isinstance(error, psycopg.Error) and isinstance(away := translate(error, "the checkpoints"), UnavailableError):
+        raise away from None
     return Failed(thread_id, f"its checkpoint cannot be read: {type(error).__name__}")
 
 

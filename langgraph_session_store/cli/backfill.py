@@ -117,7 +117,7 @@ class _Mark:
     @classmethod
     def of(cls, spool: Path, table: Table, checkpoints: str | None, graph: str | None) -> _Mark:
         file = _file(checkpoints or "")
-        place = str(file.resolve()) if file.is_file() else checkpoints and resolve(checkpoints).describe()
+        place = str(file.resolve()) if file else checkpoints and resolve(checkpoints).describe()
         what = json.dumps([place, graph, [column.name for column in table.columns]])
         return cls(spool.with_name(f"{spool.name}.backfill"), hashlib.sha256(what.encode()).hexdigest())
 
@@ -166,8 +166,7 @@ def _saver(checkpoints: str | None, *, strict: bool) -> Iterator[Any]:
 
     options = {"serde": JsonPlusSerializer(allowed_msgpack_modules=None)} if strict else {}
     logging.getLogger("langgraph.checkpoint.serde.jsonplus").setLevel(logging.ERROR)  # it warns of each class
-    path = _file(checkpoints)
-    if path.is_file():
+    if path := _file(checkpoints):
         sqlite = imported(
             "--checkpoints", "langgraph.checkpoint.sqlite:SqliteSaver", "", "pip install langgraph-checkpoint-sqlite"
         )
@@ -186,8 +185,10 @@ def _saver(checkpoints: str | None, *, strict: bool) -> Iterator[Any]:
         yield postgres(server, **options)
 
 
-def _file(checkpoints: str) -> Path:
-    return Path(checkpoints.removeprefix("sqlite:///"))
+def _file(checkpoints: str) -> Path | None:
+    """Return the file that is meant, None where there is none; unlike Path's own question, this one never fails and names what may be a DSN."""
+    path = checkpoints.removeprefix("sqlite:///")
+    return Path(path) if os.path.isfile(path) else None  # noqa: PTH113
 
 
 def _sqlite(path: Path) -> sqlite3.Connection:

@@ -22,6 +22,8 @@ _COLUMNS: Final = frozenset(
     | {"problem_description", "problem_tests", "code", "tests_passed", "code_attempts", "problem_attempts"}
 )
 _TIMES: Final = ("created_at", "updated_at")
+_TIME: Final = "CASE WHEN {0} BETWEEN '0001-01-02' AND '9999-12-30' THEN {0}::timestamptz END"
+"""A time as an instant, if it is one that Python has: not infinite, nor before Christ."""
 _STRINGS: Final = ("text", "varchar", "character varying")
 
 
@@ -39,12 +41,20 @@ def upgrade(table: Table, found: Found) -> Plan:
             f"drop {', '.join(found.readers)}, run setup() again, and create them anew"
         )
     gone = SQL(", ").join(map(table.of, _replaced(table, found)))
-    retyped = (SQL(",\n        ALTER {} TYPE {}").format(name(c), SQL(t)) for c, t in _strings(table, found).items())
+    freed = map(name, sorted(_COLUMNS - {"id", "thread_id", *_TIMES}))
+    retyped = (
+        SQL(",\n            ALTER {} TYPE {}").format(name(c), SQL(t)) for c, t in _strings(table, found).items()
+    )
     slots = {
         "table": table.full,
         "summary": table.summary,
         "function": table.of("update_session_states_updated_at"),
         "indexes": SQL("DROP INDEX {};").format(gone) if _replaced(table, found) else SQL(""),
+        "freed": SQL(",\n            ").join(
+            SQL("ALTER {0} DROP NOT NULL, ALTER {0} DROP DEFAULT").format(c) for c in freed
+        ),
+        "created": SQL(_TIME.format("created_at")),
+        "updated": SQL(_TIME.format("updated_at")),
         "retyped": SQL("").join(retyped),
     }
     yield "000_original", slots

@@ -45,6 +45,7 @@ def install(table: Table, *, distributed: bool = False) -> Steps[Report]:
     done = []
     if _statements(table, found, distributed=distributed):
         yield Query(load("lock").as_bytes(None), _LOCK, nothing)
+        yield Query(load("patience").as_bytes(None), {}, nothing)
         found = yield look  # again: whoever had the lock before may have done it all
         for step, text in _statements(table, found, distributed=distributed):
             done.append(step)
@@ -104,13 +105,14 @@ def _migrations(table: Table, found: Found, distributed: bool) -> Plan:
     if found.kind is None:
         columns = SQL(",\n    ").join(map(definition, table.columns))
         yield "001_table", {**slots, "columns": columns, "keys": keys(table, distributed)}
-        yield from _compression(table, table.columns)
+        yield from _compression(table.full, table.columns)
     if found.kind is None or found.version < 1 or not found.trigger:
         yield "001_touch", slots
         yield "001_trigger", {**slots, "trigger": name(trigger(table))}
     if found.versions is None:
         columns = SQL("").join(SQL("{},\n    ").format(definition(column)) for column in table.versioned)
         yield "002_versions", {"versions": table.versions, "columns": columns}
+        yield from _compression(table.versions, table.versioned)
     if not found.erased:
         yield "002_erased", {"erased": table.erased}
     if found.version < VERSION:
@@ -118,14 +120,18 @@ def _migrations(table: Table, found: Found, distributed: bool) -> Plan:
 
 
 def _evolution(table: Table, found: Found, distributed: bool) -> Plan:  # noqa: ARG001 - one signature for all parts
+    view = summary(table, found.summary or ())
+    changed = list(view) != list(found.summary or ())
+    if changed and found.summary is not None:
+        yield "lock_summary", {"summary": table.summary}
     if found.columns is not None:
         added = [column for column in table.columns if column.name not in found.columns]
         yield from _additions(table.full, added)
-        yield from _compression(table, added if found.version else table.columns)
+        yield from _compression(table.full, added if found.version else table.columns)
     if found.versions is not None:
-        yield from _additions(
-            table.versions, [column for column in table.versioned if column.name not in found.versions]
-        )
+        added = [column for column in table.versioned if column.name not in found.versions]
+        yield from _additions(table.versions, added)
+        yield from _compression(table.versions, added)
     for index, method, columns in indexes(table):
         if index in found.indexes:
             continue
@@ -135,8 +141,7 @@ def _evolution(table: Table, found: Found, distributed: bool) -> Plan:  # noqa: 
         else:
             using = SQL(f"USING {method} {{}}").format(columns)
             yield "create_index", {"index": name(index), "table": table.full, "columns": using}
-    view = summary(table, found.summary or ())
-    if found.summary is None or list(view) != list(found.summary):
+    if changed:
         columns = SQL(",\n    ").join(SQL("{} AS {}").format(text, name(column)) for column, text in view.items())
         options = SQL(f" WITH ({', '.join(found.view_options)})" if found.view_options else "")
         yield "create_summary", {"summary": table.summary, "table": table.full, "columns": columns, "options": options}
@@ -227,10 +232,10 @@ def _additions(where: SQL, added: Sequence[TableColumn]) -> Plan:
         yield "add_columns", {"table": where, "columns": columns}
 
 
-def _compression(table: Table, columns: Sequence[TableColumn]) -> Plan:
+def _compression(where: SQL, columns: Sequence[TableColumn]) -> Plan:
     large = [column.name for column in columns if column.sql_type in ("text", "jsonb")]
     if large:
         alterations = SQL(", ").join(
             SQL("ALTER COLUMN {} SET COMPRESSION lz4").format(name(column)) for column in large
         )
-        yield "compress", {"table": table.full, "columns": alterations}
+        yield "compress", {"table": where, "columns": alterations}

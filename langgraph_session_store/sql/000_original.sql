@@ -26,29 +26,29 @@ BEGIN
     {indexes}
     DROP TRIGGER IF EXISTS trigger_update_session_states_updated_at ON {table};
     ALTER TABLE {table} ADD COLUMN recorded_at timestamptz;
-    ALTER TABLE {table}
-        DROP CONSTRAINT IF EXISTS valid_topic,
-        DROP CONSTRAINT IF EXISTS valid_difficulty,
-        DROP CONSTRAINT IF EXISTS valid_workflow_status,
-        ALTER user_prompt DROP NOT NULL,
-        ALTER topic DROP NOT NULL,
-        ALTER difficulty DROP NOT NULL,
-        ALTER tests_passed DROP DEFAULT,
-        ALTER code_attempts DROP DEFAULT,
-        ALTER problem_attempts DROP DEFAULT,
-        ALTER workflow_status DROP DEFAULT,
-        ALTER id SET DEFAULT gen_random_uuid(),
-        ALTER created_at DROP DEFAULT,
-        ALTER created_at TYPE timestamptz USING coalesce(created_at::timestamptz, updated_at::timestamptz, now()),
-        ALTER created_at SET DEFAULT now(),
-        ALTER created_at SET NOT NULL,
-        ALTER updated_at DROP DEFAULT,
-        ALTER updated_at TYPE timestamptz USING coalesce(updated_at::timestamptz, created_at::timestamptz, now()),
-        ALTER updated_at SET DEFAULT now(),
-        ALTER updated_at SET NOT NULL,
-        ALTER recorded_at TYPE timestamptz USING coalesce(updated_at::timestamptz, created_at::timestamptz, now()),
-        ALTER recorded_at SET DEFAULT clock_timestamp(),
-        ALTER recorded_at SET NOT NULL{retyped};
+    BEGIN
+        ALTER TABLE {table}
+            DROP CONSTRAINT IF EXISTS valid_topic,
+            DROP CONSTRAINT IF EXISTS valid_difficulty,
+            DROP CONSTRAINT IF EXISTS valid_workflow_status,
+            {freed},
+            ALTER id SET DEFAULT gen_random_uuid(),
+            ALTER created_at DROP DEFAULT,
+            ALTER created_at TYPE timestamptz USING coalesce({created}, {updated}, now()),
+            ALTER created_at SET DEFAULT now(),
+            ALTER created_at SET NOT NULL,
+            ALTER updated_at DROP DEFAULT,
+            ALTER updated_at TYPE timestamptz USING coalesce({updated}, {created}, now()),
+            ALTER updated_at SET DEFAULT now(),
+            ALTER updated_at SET NOT NULL,
+            -- Not from the future, where a zone was mistaken or a clock was wrong: runs would be older than their row.
+            ALTER recorded_at TYPE timestamptz USING least(coalesce({updated}, {created}), now()),
+            ALTER recorded_at SET DEFAULT clock_timestamp(),
+            ALTER recorded_at SET NOT NULL{retyped};
+    EXCEPTION
+        WHEN feature_not_supported OR invalid_object_definition THEN
+            RAISE EXCEPTION 'a column whose type changes is used' USING ERRCODE = 'LG002';
+    END;
 
     BEGIN
         DROP FUNCTION IF EXISTS {function}();

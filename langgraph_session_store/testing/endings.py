@@ -179,17 +179,27 @@ async def _broken_at_the_last_chunk(bench: Bench) -> None:
     await chunks.aclose()
 
 
+async def _slow(bench: Bench) -> asyncio.Future[Any]:
+    """Start a run, and return it where it sleeps in its second node, with what the first one wrote in a checkpoint."""
+    reached = asyncio.Event()
+    graph = bench.graph(reached=reached.set)
+    task = asyncio.ensure_future(bench.call.invoke(graph, bench.state("slow"), bench.here))
+    while not task.done():
+        saved = bench.checkpointer is None or (await graph.aget_state(bench.here)).next == ("check",)
+        if saved and reached.is_set():
+            break
+        await asyncio.sleep(0.01)
+    return task
+
+
 async def _cancelled(bench: Bench) -> None:
-    task = asyncio.ensure_future(bench.call.invoke(bench.graph(), bench.state("slow"), bench.here))
-    await asyncio.sleep(0.2)
+    task = await _slow(bench)
     task.cancel()
     await _swallow(task, asyncio.CancelledError)
 
 
 async def _timed_out(bench: Bench) -> None:
-    await _swallow(
-        asyncio.wait_for(bench.call.invoke(bench.graph(), bench.state("slow"), bench.here), 0.2), TimeoutError
-    )
+    await _swallow(asyncio.wait_for(await _slow(bench), 0.01), TimeoutError)
 
 
 async def _ctrl_c(bench: Bench) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from typing import Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Behaviour = Literal["ok", "raise", "interrupt", "loop", "slow", "ctrl-c", "drain"]
 
@@ -49,23 +52,33 @@ def _check(state: ProblemState) -> dict[str, Any]:
     return {"tests_passed": True, "log": ["check"]}
 
 
-async def _acheck(state: ProblemState) -> dict[str, Any]:
-    if state.get("behave") == "slow":
-        await asyncio.sleep(60)
-    return _check(state)
-
-
 def _next(state: ProblemState) -> str:
     return "write" if state.get("behave") == "loop" else END
 
 
 def problem_graph(
-    checkpointer: Any = None, *, asynchronous: bool = False, narrow: bool = False, **compile_options: Any
+    checkpointer: Any = None,
+    *,
+    asynchronous: bool = False,
+    narrow: bool = False,
+    reached: Callable[[], object] | None = None,
+    **compile_options: Any,
 ) -> Any:
-    """Return the suite's compiled graph: ``write`` then ``check``, which behaves as the input's ``behave`` says."""
+    """Return the suite's compiled graph: ``write`` then ``check``, which behaves as the input's ``behave`` says.
+
+    *reached* is called where the asynchronous graph begins to be slow.
+    """
+
+    async def acheck(state: ProblemState) -> dict[str, Any]:
+        if state.get("behave") == "slow":
+            if reached is not None:
+                reached()
+            await asyncio.sleep(60)
+        return _check(state)
+
     builder = StateGraph(ProblemState, output_schema=NarrowOutput) if narrow else StateGraph(ProblemState)
     builder.add_node("write", _write)
-    builder.add_node("check", _acheck if asynchronous else _check)
+    builder.add_node("check", acheck if asynchronous else _check)
     builder.add_edge(START, "write")
     builder.add_edge("write", "check")
     builder.add_conditional_edges("check", _next, ["write", END])

@@ -70,14 +70,14 @@ class MemorySink:
         self._types |= {slot.name: slot.sql_type for slot in event.shape}
         known = self._rows.get(event.thread_id)
         if known is None:
-            changes = {slot.name: value for slot, value in zip(event.shape, event.values, strict=True)}
+            later = 1
+            changes = dict(zip((slot.name for slot in event.shape), event.values, strict=True))
         else:
-            changes = _changes(known, event, event.recorded_at - self._times[event.thread_id])
-        if known is not None and not changes:
-            return False
+            later = event.recorded_at - self._times[event.thread_id]
+            changes = _changes(known, event, later)
         self._rows[event.thread_id] = {**(known or {}), **changes}
         self._times[event.thread_id] = max(self._times.get(event.thread_id, 0), event.recorded_at)
-        return True
+        return later > 0 or bool(changes)  # what is newer moves the time, also where it changes nothing else
 
 
 def _changes(known: dict[str, Value], event: Row, later: int) -> dict[str, Value]:

@@ -13,7 +13,7 @@ from test_queries import NOW, Database, event
 from langgraph_session_store.clock import to_datetime
 from langgraph_session_store.queries import schema
 from langgraph_session_store.queries.history import Line, new_lines
-from langgraph_session_store.queries.writes import near_lines
+from langgraph_session_store.queries.lines import near_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def schema_name(schema: str) -> str:  # the module of that name is in use here
 
 def read(db: Database, threads: dict[str, list[Row]]) -> dict[str, list[Line]]:
     times = {thread: [to_datetime(one.recorded_at) for one in of] for thread, of in threads.items()}
-    found: dict[str, list[Line]] = db.run(near_lines(db.table, times, COLUMNS))
+    found: dict[str, list[Line]] = db.run(near_lines(db.table, times, COLUMNS, list(times)))
     return found
 
 
@@ -97,7 +97,7 @@ def test_no_whole_table_is_read_for_one_thread(db: Database) -> None:
         [to_datetime(NOW)],
     )
     db.conn.execute(SQL("VACUUM ANALYZE {}").format(db.table.versions))
-    query = near_lines(db.table, {"t-7": [to_datetime(NOW + 77_500_000)]}, COLUMNS)
+    query = near_lines(db.table, {"t-7": [to_datetime(NOW + 77_500_000)]}, COLUMNS, [])
     (plan,) = db.conn.execute(b"EXPLAIN (FORMAT JSON) " + query.sql, query.params).fetchone() or ((),)
     scans = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == "session_states_versions"]
     assert len(scans) == 2

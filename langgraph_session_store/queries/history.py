@@ -6,7 +6,6 @@ Digests tell a change without reading the content back, and are made from what w
 from __future__ import annotations
 
 import json
-import re
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -19,10 +18,11 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ..row import Row, Slot, Value
+    from ..row import Row, Value
 
-_UNSURE: Final = re.compile(r"[0-9](?:\.[0-9]|[eE]|[0-9]{18})")
-"""What may be a number that has several spellings, or that orjson cuts."""
+_LIKENESS: Final = bytes(ord("0") if byte in b"0123456789" else byte for byte in range(256)).replace(b"E", b"e")
+_UNSURE: Final = b"0.0", b"0e", b"0" * 19
+"""In the likeness of a text, where all digits are 0: what may be a number that has several spellings, or that orjson cuts."""
 _DIGITS: Final = 400  # a double has 308 at most
 
 _time = attrgetter("recorded_at")
@@ -40,15 +40,10 @@ class Line:
 
     def like(self, other: Line | None) -> bool:
         """Return whether *other* has the same contents; a field that it does not know is NULL there."""
-        if other is None:
-            return False
+        if other is None or self.digests == other.digests:
+            return other is not None
         names = self.digests.keys() | other.digests.keys()
         return all(self.digests.get(name) == other.digests.get(name) for name in names)
-
-
-def makes_history(row: Row) -> bool:
-    """Return whether *row* carries a versioned field."""
-    return any(slot.kind == "versioned" for slot in row.shape)
 
 
 def new_lines(
@@ -88,14 +83,15 @@ def _line(before: Line | None, event: Row, run_id: str | None) -> Line:
     contents = dict(before.contents) if before else {}
     digests = dict(before.digests) if before else {}
     for slot, value in zip(event.shape, event.values, strict=True):
+        if slot.name == "run_id":
+            run_id = _text(value) or run_id
         if slot.kind != "versioned" or (slot.mode == "default" and before is not None):
             continue
         if slot.mode == "fill" and digests.get(slot.name) is not None:
             continue
-        contents[slot.name] = _text(value)
-        digests[slot.name] = _digest(slot, value)
-    carried = _text(event.get("run_id"))
-    return Line(event.thread_id, event.recorded_at, carried or run_id, digests, contents)
+        contents[slot.name] = text = _text(value)
+        digests[slot.name] = None if text is None else _digest(text, slot.sql_type)
+    return Line(event.thread_id, event.recorded_at, run_id, digests, contents)
 
 
 def _text(value: Value) -> str | None:
@@ -104,18 +100,17 @@ def _text(value: Value) -> str | None:
     return None if value is None else str(value)
 
 
-def _digest(slot: Slot, value: Value) -> str | None:
-    text = _text(value)
-    if text is None:
-        return None
-    data = _canonical(text) if slot.sql_type == "jsonb" else text.encode()
+def _digest(text: str, sql_type: str) -> str:
+    data = _canonical(text) if sql_type == "jsonb" else text.encode()
     return blake2b(data, digest_size=8).hexdigest()
 
 
 def _canonical(text: str) -> bytes:
     """Return one spelling of JSON for all that jsonb takes for the same."""
-    if _UNSURE.search(text) is None:
-        return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
+    data = text.encode()
+    likeness = data.translate(_LIKENESS)
+    if not any(number in likeness for number in _UNSURE):
+        return orjson.dumps(orjson.loads(data), option=orjson.OPT_SORT_KEYS)
     value = json.loads(text, parse_float=_number)
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 

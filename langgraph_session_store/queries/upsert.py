@@ -35,7 +35,7 @@ _OLDER: Final = SQL("excluded.recorded_at < s.recorded_at")
 
 
 def upsert(table: Table, rows: Sequence[Row], *, guarded: bool = True) -> Query[Rows]:
-    """Write merged *rows* of one shape and distinct threads; reads (thread_id, id, run_id) of those that changed."""
+    """Write merged *rows* of one shape and distinct threads; reads (thread_id, id, run_id, recorded_at) of those that changed."""
     slots = _written(rows[0].shape)
     params: dict[str, Any] = {
         "thread_id": [row.thread_id for row in rows],

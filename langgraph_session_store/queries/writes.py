@@ -9,25 +9,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
 from psycopg.sql import SQL
 
 from ..clock import to_datetime, to_microseconds
 from ..encode import thread_key
 from ..errors import FilterError
 from ..filters.paging import Condition
-from ..query import Query, Rows, Steps, Table, about, count, listed, name, names, nothing, single, statement
+from ..query import Query, Rows, Steps, Table, about, count, listed, name, nothing, single, statement
 from ..row import Row, Shape, merge
 from ..sql import load
-from .history import Line, as_newest, makes_history, new_lines
-from .upsert import cast, proposed, upsert
+from .lines import Moment, add_lines
+from .upsert import cast, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +36,6 @@ MATCHES: Final = 10_000
 PART: Final = 200
 """Threads that are erased in one transaction, while all writers wait: some milliseconds."""
 _NEVER: Final = -(2**63)
-_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -99,13 +96,16 @@ def write(table: Table, batch: Batch, *, guarded: bool = True) -> Steps[Written]
         erased = yield tombstones(table, [row.thread_id for row in rows])
         rows, events = _standing(rows, erased), _standing(events, erased)
     ids: dict[str, UUID] = {}
-    runs: dict[tuple[str, int], str | None] = {}
+    runs: dict[Moment, str | None] = {}
+    applied: set[Moment] = set()
     if rows:
         begun = {row.thread_id: row.begun_at for row in rows}
-        for thread_id, row_id, run_id in (yield upsert(table, rows, guarded=guarded)):
+        for thread_id, row_id, run_id, at in (yield upsert(table, rows, guarded=guarded)):
             ids[thread_id] = row_id
             runs[thread_id, begun[thread_id]] = run_id
-    yield from _record(table, events, runs, newest=not guarded)
+            if guarded:
+                applied.add((thread_id, to_microseconds(at)))
+    yield from add_lines(table, events, runs, applied=applied, newest=not guarded)
     stored = sum(event.thread_id in ids for event in events)
     return Written(ids, stored, len(batch.events) - stored)
 
@@ -127,7 +127,7 @@ def amend(table: Table, change: Row) -> Steps[bool]:
     runs = yield Query(statement(load("update"), table=table.full, updates=updates), params, listed)
     if not runs:
         return False
-    yield from _record(table, [change], {(change.thread_id, change.begun_at): runs[0][0]}, newest=True)
+    yield from add_lines(table, [change], {(change.thread_id, change.begun_at): runs[0][0]}, newest=True)
     return True
 
 
@@ -215,80 +215,3 @@ def tombstones(table: Table, threads: Iterable[str]) -> Query[dict[bytes, int]]:
 def thread_hash(thread_id: str) -> bytes:
     """Return what a tombstone knows of a thread."""
     return sha256(thread_id.encode()).digest()
-
-
-def _record(
-    table: Table, events: Iterable[Row], runs: Mapping[tuple[str, int], str | None], *, newest: bool = False
-) -> Steps[None]:
-    """Add the history lines of *events*, whose threads' rows this transaction holds locked."""
-    threads: dict[str, list[Row]] = defaultdict(list)
-    for event in filter(makes_history, events):
-        threads[event.thread_id].append(event)
-    if not threads:
-        return
-    columns = _history_columns(table, threads.values())
-    times = {
-        thread: [_LAST] if newest else [to_datetime(event.recorded_at) for event in of]
-        for thread, of in threads.items()
-    }
-    lines: dict[str, list[Line]] = yield near_lines(table, times, columns)
-    if newest:
-        threads |= {thread: as_newest(of, lines.get(thread, ())) for thread, of in threads.items()}
-    added = [line for thread, of in threads.items() for line in new_lines(lines.get(thread, ()), of, runs)]
-    if added:
-        yield _add_lines(table, added, columns)
-
-
-def _history_columns(table: Table, events: Iterable[Iterable[Row]]) -> dict[str, str]:
-    """Return names and SQL types of the table's versioned columns and of those that the events know besides."""
-    shapes = {event.shape for of in events for event in of}
-    carried = {slot.name: slot.sql_type for shape in shapes for slot in shape if slot.kind == "versioned"}
-    return {column.name: column.sql_type for column in table.versioned} | dict(sorted(carried.items()))
-
-
-def near_lines(
-    table: Table, times: Mapping[str, Sequence[datetime]], columns: Mapping[str, str]
-) -> Query[dict[str, list[Line]]]:
-    """Read the lines among which events of these *times* stand, by thread: not a whole history, which may be long."""
-
-    def read(rows: Rows, _: int) -> dict[str, list[Line]]:
-        lines: dict[str, list[Line]] = defaultdict(list)
-        for thread_id, at, digests, *values in rows:
-            known = dict(zip(columns, values, strict=True))
-            lines[thread_id].append(Line(thread_id, to_microseconds(at), None, digests, known))
-        return lines
-
-    of = times.values()
-    params = {"threads": list(times), "first": list(map(min, of)), "last": list(map(max, of))}
-    return Query(_reading_lines(table, tuple(columns)), params, read)
-
-
-@lru_cache(maxsize=64)
-def _reading_lines(table: Table, columns: tuple[str, ...]) -> bytes:
-    contents = SQL(", ").join(SQL("v.{}::text").format(name(column)) for column in columns)
-    return statement(load("near_versions"), versions=table.versions, columns=contents)
-
-
-def _add_lines(table: Table, lines: Sequence[Line], columns: Mapping[str, str]) -> Query[None]:
-    params: dict[str, Any] = {
-        "thread_id": [line.thread_id for line in lines],
-        "recorded_at": [to_datetime(line.recorded_at) for line in lines],
-        "run_id": [line.run_id for line in lines],
-        "digests": [orjson.dumps(line.digests).decode() for line in lines],
-    }
-    params |= {f"c{index}": [line.contents.get(column) for line in lines] for index, column in enumerate(columns)}
-    return Query(_adding_lines(table, tuple(columns.items())), params, nothing)
-
-
-@lru_cache(maxsize=64)
-def _adding_lines(table: Table, columns: tuple[tuple[str, str], ...]) -> bytes:
-    arrays = ["%(thread_id)b::text[]", "%(recorded_at)b::timestamptz[]", "%(run_id)b::text[]", "%(digests)b::text[]"]
-    arrays += [f"%(c{index})b::text[]" for index in range(len(columns))]
-    return statement(
-        load("add_versions"),
-        versions=table.versions,
-        columns=names(column for column, _ in columns),
-        names=names(column for column, _ in columns),
-        values=SQL(", ").join(cast(proposed(column), sql_type) for column, sql_type in columns),
-        arrays=SQL(", ").join(map(SQL, arrays)),
-    )

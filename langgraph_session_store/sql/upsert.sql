@@ -6,4 +6,4 @@ ORDER BY d.thread_id COLLATE "C"
 ON CONFLICT (thread_id) DO UPDATE SET
     {updates}
 WHERE {applies}
-RETURNING s.thread_id, s.id, s.run_id
+RETURNING s.thread_id, s.id, s.run_id, s.recorded_at

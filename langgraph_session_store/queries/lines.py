@@ -1,0 +1,144 @@
+"""How events become lines of the history: what stands near them is read, what they add is written.
+
+Contents are many times as large as all else of a line. Those of a line that the thread's row holds as well are copied from there, and
+those of lines nearby are read only for events that leave fields as they were.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from psycopg.sql import SQL
+
+from ..clock import to_datetime, to_microseconds
+from ..query import Query, Rows, Steps, Table, name, names, nothing, statement
+from ..sql import load
+from .history import Line, as_newest, new_lines
+from .upsert import cast, proposed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from ..row import Row
+
+Moment = tuple[str, int]
+"""A thread, and a time in microseconds."""
+
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
+_HEADS: Final = ("%(thread_id)b::text[]", "%(run_id)b::text[]", "%(digests)b::text[]")
+
+
+def add_lines(
+    table: Table,
+    events: Iterable[Row],
+    runs: Mapping[Moment, str | None],
+    *,
+    applied: AbstractSet[Moment] = frozenset(),
+    newest: bool = False,
+) -> Steps[None]:
+    """Add the lines of *events*, whose threads' rows this transaction holds locked.
+
+    *applied* are the threads and times of those that were the last to write to their rows, *newest* moves all behind what there is.
+    """
+    events = list(events)
+    shapes = {id(event.shape): event.shape for event in events}  # one object for many events, and slow to hash
+    carried = {key: [slot for slot in shape if slot.kind == "versioned"] for key, shape in shapes.items()}
+    threads: dict[str, list[Row]] = defaultdict(list)
+    for event in events:
+        if carried[id(event.shape)]:
+            threads[event.thread_id].append(event)
+    if not threads:
+        return
+    columns = {column.name: column.sql_type for column in table.versioned}
+    columns |= dict(sorted((slot.name, slot.sql_type) for slots in carried.values() for slot in slots))
+    whole = {key for key, slots in carried.items() if columns.keys() <= {s.name for s in slots if s.mode == "set"}}
+    partial = [thread for thread, of in threads.items() if any(id(event.shape) not in whole for event in of)]
+    copied = applied & {(event.thread_id, event.recorded_at) for event in events if id(event.shape) in whole}
+    times = {
+        thread: [_LAST] if newest else [to_datetime(event.recorded_at) for event in of]
+        for thread, of in threads.items()
+    }
+    lines: dict[str, list[Line]] = yield near_lines(table, times, columns, partial)
+    if newest:
+        threads |= {thread: as_newest(of, lines.get(thread, ())) for thread, of in threads.items()}
+    added = [line for thread, of in threads.items() for line in new_lines(lines.get(thread, ()), of, runs)]
+    sent = [line for line in added if (line.thread_id, line.recorded_at) not in copied]
+    if sent:
+        yield _add(table, sent, columns)
+    if len(sent) < len(added):
+        yield _copy(table, [line for line in added if (line.thread_id, line.recorded_at) in copied], columns)
+
+
+def near_lines(
+    table: Table, times: Mapping[str, Sequence[datetime]], columns: Mapping[str, str], partial: Sequence[str]
+) -> Query[dict[str, list[Line]]]:
+    """Read the lines among which events of these *times* stand, by thread: not a whole history, which may be long.
+
+    Contents are read of the *partial* threads alone, whose events do not carry all *columns*.
+    """
+
+    def read(rows: Rows, _: int) -> dict[str, list[Line]]:
+        lines: dict[str, list[Line]] = defaultdict(list)
+        for thread_id, at, digests, *values in rows:
+            known = dict(zip(columns, values, strict=True))
+            lines[thread_id].append(Line(thread_id, to_microseconds(at), None, digests, known))
+        return lines
+
+    of = times.values()
+    params = {"threads": list(times), "first": list(map(min, of)), "last": list(map(max, of)), "partial": partial}
+    return Query(_reading(table, tuple(columns)), params, read)
+
+
+@lru_cache(maxsize=64)
+def _reading(table: Table, columns: tuple[str, ...]) -> bytes:
+    content = "CASE WHEN v.thread_id = ANY (%(partial)b::text[]) THEN v.{}::text END"
+    contents = SQL(", ").join(SQL(content).format(name(column)) for column in columns)
+    return statement(load("near_versions"), versions=table.versions, columns=contents)
+
+
+def _add(table: Table, lines: Sequence[Line], columns: Mapping[str, str]) -> Query[None]:
+    params = _heads(lines) | {"recorded_at": [to_datetime(line.recorded_at) for line in lines]}
+    params |= {f"c{index}": [line.contents.get(column) for line in lines] for index, column in enumerate(columns)}
+    return Query(_adding(table, tuple(columns.items())), params, nothing)
+
+
+@lru_cache(maxsize=64)
+def _adding(table: Table, columns: tuple[tuple[str, str], ...]) -> bytes:
+    arrays = [*_HEADS, "%(recorded_at)b::timestamptz[]", *(f"%(c{index})b::text[]" for index in range(len(columns)))]
+    return statement(
+        load("add_versions"),
+        versions=table.versions,
+        columns=names(column for column, _ in columns),
+        names=names(column for column, _ in columns),
+        values=SQL(", ").join(cast(proposed(column), sql_type) for column, sql_type in columns),
+        arrays=SQL(", ").join(map(SQL, arrays)),
+    )
+
+
+def _copy(table: Table, lines: Sequence[Line], columns: Mapping[str, str]) -> Query[None]:
+    return Query(_copying(table, tuple(columns)), _heads(lines), nothing)
+
+
+@lru_cache(maxsize=64)
+def _copying(table: Table, columns: tuple[str, ...]) -> bytes:
+    return statement(
+        load("copy_versions"),
+        table=table.full,
+        versions=table.versions,
+        columns=names(columns),
+        values=SQL(", ").join(SQL("s.{}").format(name(column)) for column in columns),
+        arrays=SQL(", ").join(map(SQL, _HEADS)),
+    )
+
+
+def _heads(lines: Sequence[Line]) -> dict[str, Any]:
+    return {
+        "thread_id": [line.thread_id for line in lines],
+        "run_id": [line.run_id for line in lines],
+        "digests": [orjson.dumps(line.digests).decode() for line in lines],
+    }

@@ -282,8 +282,8 @@ FAMILIES = {
         ("openinference.instrumentation.langchain", "opentelemetry.sdk"),
         "openinference-instrumentation-langchain",
     ),
-    "mlflow": Family(mlflow, ("mlflow",), "mlflow"),
-    "mlflow_otlp": Family(mlflow_otlp, ("mlflow", "opentelemetry.exporter.otlp.proto.http"), "mlflow"),
+    "mlflow": Family(mlflow, ("mlflow", "langchain"), "mlflow"),
+    "mlflow_otlp": Family(mlflow_otlp, ("mlflow", "langchain", "opentelemetry.exporter.otlp.proto.http"), "mlflow"),
 }
 
 

@@ -104,7 +104,7 @@ def test_what_is_drawn_on_a_terminal_of_80_columns(terminal: Any, rows: SessionS
     assert "████" in stats
     assert "+def answer():" in versions
     assert "ok    schema" in doctor
-    assert page.startswith("Usage: session-store list [OPTIONS] [FILTER]...")
+    assert page.startswith("Usage: session-store list [OPTIONS] [FILTER]")
 
 
 def test_a_wide_terminal_shows_more_columns(terminal: Any, rows: SessionStore) -> None:

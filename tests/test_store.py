@@ -515,6 +515,13 @@ def test_changes_tells_every_change_after_since(store: Any) -> None:
     changes.close()
 
 
+def test_changes_of_a_sync_store_begin_with_the_call(dsn: str, schema: str) -> None:
+    with SessionStore(dsn, schema=schema) as store:
+        changes = store.changes(poll=0.01)
+        store.save("after the call", {})
+        assert next(changes)["thread_id"] == "after the call"
+
+
 def test_changes_tells_what_is_committed_late(store: Any, dsn: str) -> None:
     store.save("t0", {})
     changes = store.changes(since=store.get("t0")["updated_at"], poll=0.01)

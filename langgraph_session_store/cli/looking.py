@@ -166,9 +166,10 @@ def watch(
         own = next(key for key in ("id", "id__eq", "id__in") if key not in filters)
         columns = views.watched(store.table)
         store.count(**filters)
+        changes = store.changes(moment, poll=poll)
         if out.rich:
             out.note((f"Watching {store.table.name} on {store.target.describe()}; Ctrl-C ends.", "dim"))
-        for session in store.changes(moment, poll=poll):
+        for session in changes:
             if filters and not store.count(**filters, **{own: [session["id"]] if own == "id__in" else session["id"]}):
                 continue
             views.change(out, columns, session)

@@ -192,7 +192,7 @@ class AsyncSessionStore(AsyncEngine):
         return await self._read(reads.versions(self.table, thread_id))
 
     async def changes(self, since: datetime | None = None, *, poll: float = 1.0) -> AsyncIterator[Session]:
-        """Yield sessions as they change, for ever; see `SessionStore.changes`."""
+        """Yield sessions as they change, for ever; see `SessionStore.changes`. Without *since* it begins with its first step."""
         await self.ensure()
         tail = reads.Tail(self.table, since or self._now())
         while True:

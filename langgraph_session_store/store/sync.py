@@ -206,18 +206,20 @@ class SessionStore(Engine):
         return self._read(reads.versions(self.table, thread_id))
 
     def changes(self, since: datetime | None = None, *, poll: float = 1.0) -> Iterator[Session]:
-        """Yield sessions as they change, for ever: those that changed after *since* (default: now), asked for every *poll* seconds.
+        """Yield sessions as they change, for ever: those that changed after *since* (default: this call), asked for every *poll* seconds.
 
         A session is told at least once per change, and only in its latest state.
         """
         self.ensure()
-        tail = reads.Tail(self.table, since or self._now())
+        return self._follow(reads.Tail(self.table, since or self._now()), poll)
+
+    # --- inside ---
+
+    def _follow(self, tail: reads.Tail, poll: float) -> Iterator[Session]:
         while True:
             yield from tail.tell(self.run(tail.query()), self._now())
             if tail.drained:
                 time.sleep(poll)
-
-    # --- inside ---
 
     def _read(self, query: Query[T]) -> T:
         self._settle()

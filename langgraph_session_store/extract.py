@@ -29,11 +29,11 @@ Redact = Callable[[str, Any], Any]
 _MISSING: Final = object()
 _STATUSES: Final = frozenset(get_args(Status))
 _METHODS: Final = (MethodType, FunctionType, BuiltinFunctionType)
-_AS_IS: Final[dict[Any, type]] = {
-    annotation: kind
+_AS_IS: Final[tuple[tuple[Any, type], ...]] = tuple(
+    (annotation, kind)
     for kind, bare in ((str, str), (int, int), (float, float), (bool, bool), (list, list[Any]))
     for annotation in (kind, bare, bare | None)
-}
+)
 _NO_ATTRIBUTES: Final = frozenset({str, int, float, bool, bytes, type(None)})
 _NOTES: Final = 20  # fields explained in `rejected`
 _PREVIEW: Final = 100
@@ -235,7 +235,8 @@ def _exact(record: type[SessionRecord], field: RecordField) -> type | None:
     constrained = any(not isinstance(item, Column) for item in field.info.metadata)
     if constrained or record.model_config != SessionRecord.model_config:
         return None
-    return _AS_IS.get(field.info.annotation)
+    # Compared, not looked up: an annotation need not be hashable.
+    return next((kind for annotation, kind in _AS_IS if annotation == field.info.annotation), None)
 
 
 def _declared(field: RecordField, convert: Callable[[Any], Value]) -> Callable[[], Value]:
@@ -263,7 +264,7 @@ def _store(plan: _Plan, raw: object, model: SessionRecord, redact: Redact | None
     exposed = redact is None and not plan.hidden
     try:
         if exposed and type(raw) is plan.exact:
-            model.__dict__[name] = raw
+            model.__dict__[name] = copy(raw)  # a list is the graph's own
             model.__pydantic_fields_set__.add(name)
             return plan.convert(raw)
         if plan.is_json:

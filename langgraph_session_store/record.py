@@ -202,8 +202,11 @@ def _snake_case(name: str) -> str:
 def _resolve(record: type[SessionRecord]) -> Iterator[RecordField]:
     if not record.__pydantic_fields_complete__:
         raise RecordError(f"{record.__name__} refers to a type that is not defined yet: define it before the record")
-    if record.__pydantic_decorators__.model_validators or record.model_config.get("frozen"):
-        raise RecordError(f"{record.__name__} is filled field by field: no model_validator, no frozen=True")
+    decorators = record.__pydantic_decorators__
+    if decorators.model_validators or decorators.root_validators or record.model_config.get("frozen"):
+        raise RecordError(
+            f"{record.__name__} is filled field by field: no model_validator or root_validator, no frozen=True"
+        )
     for name, info in record.__pydantic_fields__.items():
         where = f"{record.__name__}.{name}"
         _check_name(name, where)

@@ -88,7 +88,8 @@ class SessionRecorder(InlineHandler):
     def attach(self, graph: GraphT) -> GraphT:
         """Return a copy of the compiled *graph*, of the same class, whose runs are recorded.
 
-        Works for a compiled StateGraph, ``create_agent`` and ``@entrypoint``. Raises ConfigError for anything else.
+        Works for a compiled StateGraph, ``create_agent`` and ``@entrypoint``. Raises ConfigError for anything else. A checkpointer that
+        the graph is given only later is used by its runs, but never asked for what their outputs leave out.
         """
         if not isinstance(graph, Pregel):
             raise ConfigError(

@@ -585,3 +585,19 @@ def test_an_error_is_kept_without_its_secrets(recorder: SessionRecorder, store: 
     assert row["error"].startswith("BoomError: login to")
     assert "hunter2" not in row["error"]
     assert len(row["error"]) <= 2_000
+
+
+async def test_a_checkpointer_that_comes_later_leaves_nothing_of_the_runs_in_memory(recorder: SessionRecorder) -> None:
+    class Out(TypedDict):
+        code: str
+
+    builder = StateGraph(ParentState, output_schema=Out)
+    builder.add_node("write", lambda state: {"code": "x"})
+    builder.add_edge(START, "write")
+    given = builder.compile()
+    graph = recorder.attach(given)
+    given.checkpointer = graph.checkpointer = InMemorySaver()
+    for thread in ("a", "b"):
+        await graph.ainvoke(INPUT, here(thread))
+    assert events_of(recorder) == 4
+    assert recorder._tracker._waiting == {}

@@ -750,3 +750,25 @@ def test_settings_of_the_record_are_never_skipped() -> None:
         text: str | None = None
 
     assert store("text", " x ", Stripped)[0] == "x"
+
+
+def test_an_annotation_that_cannot_be_hashed() -> None:
+    class Noted(SessionRecord):
+        names: list[Annotated[str, ["a note"]]] = Field(default_factory=list)
+        topic: str | None = None
+
+    fields = extract(Noted, {"names": ["a"], "topic": "lists"})
+    assert (fields.values, fields.rejected) == (('["a"]', "lists"), {})
+
+
+def test_a_record_that_changes_its_list_leaves_the_graphs_own_alone() -> None:
+    class Emptying(SessionRecord):
+        todo: list[Any] | None = None
+
+        def workflow_status(self) -> str | None:
+            return "failed" if self.todo and self.todo.pop() else None
+
+    state = {"todo": ["a", "b"]}
+    fields = extract(Emptying, state)
+    assert (fields.values, fields.status) == (('["a","b"]',), "failed")
+    assert state == {"todo": ["a", "b"]}

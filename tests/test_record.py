@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator, root_validator
 from typing_extensions import TypeAliasType
 
 from langgraph_session_store.columns import RESERVED, TableColumn
@@ -60,6 +60,13 @@ Score = TypeAliasType("Score", float)
 def make(annotation: Any = str, *, name: str = "field", default: Any = None, **namespace: Any) -> type[SessionRecord]:
     body = {"__annotations__": {name: annotation}, "__module__": __name__, name: default, **namespace}
     return type(SessionRecord)("Made", (SessionRecord,), body)
+
+
+def deprecated_validator(check: Callable[..., Any]) -> Any:
+    """Return Pydantic 1's root_validator, which Pydantic 2 still runs, without its warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return root_validator(skip_on_failure=True)(check)
 
 
 def only(record: type[SessionRecord]) -> Any:
@@ -304,6 +311,7 @@ def test_an_index_that_cannot_be(annotation: Any, index: Any) -> None:
         (lambda: make(model_config=ConfigDict(frozen=True)), "frozen"),
         (lambda: make(Annotated[str, Field(frozen=True)]), "frozen"),
         (lambda: make(check=model_validator(mode="after")(lambda self: self)), "model_validator"),
+        (lambda: make(check=deprecated_validator(lambda cls, values: values)), "root_validator"),
     ],
 )
 def test_records_that_cannot_be_filled_field_by_field(make_record: Callable[[], Any], why: str) -> None:

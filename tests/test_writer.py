@@ -27,6 +27,7 @@ from langgraph_session_store.clock import Clock
 from langgraph_session_store.row import Row, Slot, dumps, loads, merge, own
 from langgraph_session_store.spool import queue as spool_module
 from langgraph_session_store.spool import segment
+from langgraph_session_store.spool.lease import Lease
 from langgraph_session_store.writer import Block, Poison, Retry, Writer, Written, drain
 from langgraph_session_store.writer import intake as intake_module
 from langgraph_session_store.writer import pump as pump_module
@@ -717,6 +718,33 @@ def test_a_run_is_known_as_in_flight_after_its_segment_is_gone(bench: Bench, mon
     bench.writer.start()
     until(lambda: "died" in bench.sink.rows)
     assert bench.sink.rows["died"].get("workflow_status") == "abandoned"
+
+
+def test_a_run_in_flight_that_another_version_wrote_is_put_aside(bench: Bench) -> None:
+    lease = Lease.create(bench.root)
+    begun = bench.row("died", "running")
+    (lease.path / "open-runs").write_bytes(
+        b"".join(segment.pack(b"", one) for one in (b'{"thread_id":"old"}', dumps(begun)))
+    )
+    lease.close()
+    stats = drain(bench.root, bench.sink, clock=bench.clock, timeout=SOON)
+    assert (stats.abandoned, stats.stored, stats.pending) == (1, 1, 0)
+    assert bench.sink.rows["died"].get("workflow_status") == "abandoned"
+    (kept,) = (bench.root / "quarantine").iterdir()
+    assert kept.read_bytes() == b'{"thread_id":"old"}'
+
+
+def test_nothing_rests_between_what_many_dead_processes_left(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pump_module, "LINGER", -1.0)
+    dead = spool_module.Spool(bench.root, min_free=0)
+    dead.append(b"t", dumps(bench.row("t")))
+    dead.close()
+    pump = pump_module.Pump(intake_module.Intake(bench.root, min_free=0), bench.sink, bench.clock)
+    rest = pump.turn()
+    assert "t" in bench.sink.rows
+    assert rest is not None
+    assert rest >= 0
+    pump.stop()
 
 
 def test_an_abandoned_run_does_not_win_over_a_newer_one(bench: Bench) -> None:

@@ -32,6 +32,8 @@ class RecordedGraph:
 
     def __init__(self, graph: Any, record: type[SessionRecord]) -> None:
         self._graph = graph
+        self.has_checkpointer = isinstance(getattr(graph, "checkpointer", None), BaseCheckpointSaver)
+        """Whether the graph held a checkpointer of its own, which can be asked, when it was attached."""
         fields = record_fields(record)
         channels = frozenset(graph.channels)
         self.reducers = frozenset(
@@ -44,11 +46,6 @@ class RecordedGraph:
         ]
         self.feeds = bool(self._computed or self._sources)
         """Whether any field may come from a channel of the graph."""
-
-    @property
-    def has_checkpointer(self) -> bool:
-        """Whether the graph holds a checkpointer of its own that can be asked."""
-        return isinstance(getattr(self._graph, "checkpointer", None), BaseCheckpointSaver)
 
     def hides(self, outputs: Any, fields: Fields) -> bool:
         """Return whether the graph may know fields that its *outputs*, from which *fields* were taken, leave out."""

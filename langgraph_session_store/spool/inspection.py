@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ..errors import SpoolError
 from .aside import LOSSES, QUARANTINE
 from .journal import OPEN_RUNS, SUFFIX
 from .lease import Lease, check, on_network, owner
@@ -74,7 +75,7 @@ def inspect(folder: Path) -> SpoolState:
 def others(folder: Path) -> list[SpoolState]:
     """Return the spools beside *folder*, of other tables, in which something waits: whose they are and how many bytes."""
     try:
-        beside = sorted(path for path in folder.parent.iterdir() if path != folder and path.is_dir())
+        beside = sorted(path for path in folder.parent.iterdir() if path != folder and _is_safe(path))
     except OSError:
         return []
     return [SpoolState(path, owner=owner(path), pending_bytes=waiting) for path in beside if (waiting := pending(path))]
@@ -83,6 +84,13 @@ def others(folder: Path) -> list[SpoolState]:
 def pending(folder: Path) -> int:
     """Return the bytes that wait in *folder*."""
     return sum(map(_size, folder.glob(f"*/*{SUFFIX}")))
+
+
+def _is_safe(path: Path) -> bool:
+    with suppress(OSError, SpoolError):
+        check(path)
+        return True
+    return False
 
 
 def _dead(folder: Path) -> set[str]:

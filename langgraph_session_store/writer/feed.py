@@ -55,9 +55,9 @@ class Feed:
         # One for each thread: once it begins another run, nothing that an older one's death could say would count.
         self._open: dict[str, tuple[int, bytes]] = {}
         self._begun: dict[str, Row] = {}  # those of the batch in hand
-        for payload in open_runs or ():
-            run = loads(payload)
-            self._open[run.thread_id] = run.begun_at, payload
+        runs, self.unreadable = _parsed(open_runs or ())
+        """Those of *open_runs* that are none: another version of this package wrote them."""
+        self._open.update((run.thread_id, (run.begun_at, dumps(run))) for run in runs)
 
     @property
     def open_runs(self) -> list[bytes]:
@@ -66,13 +66,7 @@ class Feed:
 
     def read(self, most: int, most_bytes: int) -> tuple[list[Row], list[bytes]]:
         """Return the next events, and the payloads that are none."""
-        rows, rejected = [], []
-        for payload in self.source.read(most, most_bytes):
-            try:
-                rows.append(loads(payload))
-            except (ValueError, TypeError):
-                rejected.append(payload)
-        return rows, rejected
+        return _parsed(self.source.read(most, most_bytes))
 
     def prepare(self, rows: Sequence[Row], clock: Clock) -> list[Row]:
         """Return *rows* on the database's clock where that can be known, and note which runs they start and end."""
@@ -121,6 +115,17 @@ class Feed:
             self._begun.pop(thread, None)
             self._open.pop(thread, None)
         return row
+
+
+def _parsed(payloads: Sequence[bytes]) -> tuple[list[Row], list[bytes]]:
+    """Return the events among *payloads*, and the payloads that are none."""
+    rows, rejected = [], []
+    for payload in payloads:
+        try:
+            rows.append(loads(payload))
+        except (ValueError, TypeError):
+            rejected.append(payload)
+    return rows, rejected
 
 
 def merge_payloads(payloads: Sequence[bytes]) -> list[bytes]:

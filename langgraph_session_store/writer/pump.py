@@ -84,7 +84,8 @@ class Pump:
             return self._failed(error)
         self._settle(hand)
         # A backlog is replayed at half speed: after an outage every process has one, and the database is only just up.
-        return time.monotonic() - began if hand.more else LINGER
+        backlog = hand.more or self._orphan is not None  # behind one dead process there may be many
+        return time.monotonic() - began if backlog else LINGER
 
     @property
     def idle(self) -> bool:
@@ -151,6 +152,8 @@ class Pump:
         if (orphan := next(self._intake.spool.adopt(), None)) is not None:
             with self.progress:
                 self._orphan, self._orphan_feed = orphan, Feed(orphan, orphan.open_runs)
+            for payload in self._orphan_feed.unreadable:
+                self._keep(payload)
 
     def tell(self) -> None:
         """Log what went wrong since the last time, once a minute at most."""

@@ -71,7 +71,7 @@ def field(name: str, value: object) -> str:
 def _code(text: str) -> str:
     """Return Python as HTML, in colors where there is Pygments, which comes with every notebook."""
     try:
-        from pygments import highlight  # type: ignore[import-untyped,unused-ignore]
+        from pygments import highlight  # type: ignore[import-untyped,unused-ignore]  # typed only with its stubs
         from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped,unused-ignore]
         from pygments.lexers import PythonLexer  # type: ignore[import-untyped,unused-ignore]
     except ImportError:

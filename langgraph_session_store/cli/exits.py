@@ -78,7 +78,7 @@ class Verbs(TyperGroup):
         """Run the command line and exit."""
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):
-                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a stream that was replaced may lack it
         try:
             result = super().main(*args, **{**extra, "standalone_mode": False})
             code = result if isinstance(result, int) else 0

@@ -156,7 +156,7 @@ def with_source(verb: Callable[..., None]) -> Callable[..., None]:
     def command(*args: Any, as_json: bool, dsn: Any, record: Any, table: Any, schema: Any, **kwargs: Any) -> None:
         verb(Source(dsn, record, table, schema), Output(as_json=as_json), *args, **kwargs)
 
-    command.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+    command.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]  # what typer reads
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *added]}
     del command.__wrapped__  # nobody shall look behind this signature
     return command

@@ -62,7 +62,7 @@ def heading(figure: Figure, title: str, about: str) -> None:
     width, height = figure.get_size_inches()
     engine = figure.get_layout_engine()
     assert engine is not None
-    engine.set(rect=(0, 0, 1, 1 - _HEAD / height))  # type: ignore[call-arg]
+    engine.set(rect=(0, 0, 1, 1 - _HEAD / height))  # type: ignore[call-arg]  # the engine of these figures takes it, not all do
     top = {"x": _MARGIN / width, "ha": "left", "va": "top"}
     figure.text(y=1 - _MARGIN / height, s=title, fontsize=13, fontweight="bold", color=INK, **top)
     figure.text(y=1 - 0.36 / height, s=about, fontsize=9.5, color=QUIET, **top)
@@ -119,8 +119,8 @@ def dates(axes: Axes, x: Any) -> None:
 
     span = x[-1] - x[0]
     names = "%d %b %H:%M" if span < timedelta(days=3) else "%d %b" if span < timedelta(days=300) else "%b %Y"
-    axes.xaxis.set_major_locator(mdates.AutoDateLocator(minticks=3, maxticks=7))  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_formatter(mdates.DateFormatter(names, tz=UTC))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(mdates.AutoDateLocator(minticks=3, maxticks=7))  # type: ignore[no-untyped-call]  # matplotlib has no types here
+    axes.xaxis.set_major_formatter(mdates.DateFormatter(names, tz=UTC))  # type: ignore[no-untyped-call]  # matplotlib has no types here
     years = sorted({x[0].year, x[-1].year})
     axes.set_xlabel(f"Time (UTC), {' to '.join(map(str, years))}")
 

@@ -54,16 +54,19 @@ def converter(field: RecordField) -> Callable[[Any], Value]:
         case "jsonb":
             return to_json
         case "text" | "varchar":
-            return partial(_text, limit=numbers[0] if numbers else LIMIT, indexed=field.index is True)
+            return partial(_text, numbers[0] if numbers else LIMIT, field.index is True)
         case "smallint" | "integer" | "bigint":
-            return partial(_integer, beyond=_RANGES[base], name=base)
+            return partial(_integer, base, _RANGES[base])
         case "numeric":
             return partial(_numeric, precision=numbers[0] if numbers else None, scale=sum(numbers[1:]))
         case _:
             return _CONVERTERS[base]
 
 
-def _text(value: Any, limit: int, *, indexed: bool) -> str:
+def _text(limit: int, indexed: bool, value: Any) -> str:
+    most = min(limit, INDEXED_BYTES) if indexed else limit
+    if type(value) is str and value.isascii() and len(value) <= most and "\x00" not in value:
+        return value  # by far the most
     value = plain(value)
     if isinstance(value, str):
         text = clean_text(str.__str__(value))
@@ -79,7 +82,7 @@ def _text(value: Any, limit: int, *, indexed: bool) -> str:
     return text
 
 
-def _integer(value: Any, beyond: int, name: str) -> int:
+def _integer(name: str, beyond: int, value: Any) -> int:
     value = plain(value)
     if not isinstance(value, int):
         raise RefusedError(f"not an integer, which {name} needs")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -18,6 +17,7 @@ from pydantic_core import from_json
 
 from .columns import Status
 from .convert import RefusedError, converter, plain
+from .draft import Draft
 from .encode import clean_text, plain_json, tolerant_json
 from .errors import DataError
 from .record import Column, RecordField, SessionRecord, Source, record_fields
@@ -58,12 +58,12 @@ class _Plan:
     fill: Slot
     default: Slot
     convert: Callable[[Any], Value]
-    declared: Callable[[], Value]
-    """Its declared default."""
+    declared: Callable[[], Value] | None
+    """Its declared default, None where that is None."""
     key: str | None
     """Its key in the state, where that is its only source."""
     exact: type | None
-    """A type whose very instances are valid as they are."""
+    """A type whose very instances are valid as they are, and hide nothing."""
     is_json: bool
     hidden: bool
 
@@ -82,7 +82,7 @@ def extract(
     (one of *reducers*), or of a callable, is not its value yet and fills only NULL; and there is no status. *redact* is called
     with the name and value of each field and returns what may be kept; where it raises, that is ``[redacted]``.
     """
-    model = copy(_template(record))
+    draft = Draft(record)
     slots: list[Slot] = []
     values: list[Value] = []
     rejected: dict[str, dict[str, object]] = {}
@@ -97,19 +97,19 @@ def extract(
                 raw, channel = _find(plan.field.sources, state, start=start)
             if raw is _MISSING:
                 slot = plan.default
-                value = plan.declared()
+                value = plan.declared() if plan.declared else None
                 if value is None:
                     continue
             else:
                 if start and (channel is None or channel in reducers):
                     slot = plan.fill
-                value = None if raw is None else _store(plan, raw, model, redact)
+                value = None if raw is None else _store(plan, raw, draft, redact)
         except Exception as error:
             value = None
             _note(rejected, plan, error, raw, hide=plan.hidden or redact is not None)
         slots.append(slot)
         values.append(value)
-    status = None if start else _status(record, model, rejected)
+    status = None if start else _status(record, draft, rejected)
     return Fields(tuple(slots), tuple(values), rejected, status)
 
 
@@ -117,7 +117,7 @@ def field_value(record: type[SessionRecord], name: str, value: object) -> Value:
     """Return what the column of the field *name* holds for *value*; DataError, without the value, if it cannot."""
     plan = next(plan for plan in _plans(record) if plan.field.name == name)
     try:
-        return None if value is None else _store(plan, value, copy(_template(record)), None)
+        return None if value is None else _store(plan, value, Draft(record), None)
     except Exception as error:
         raise DataError(f"{name}: {_reason(error, hide=plan.hidden)}") from None
 
@@ -137,28 +137,12 @@ def _plans(record: type[SessionRecord]) -> tuple[_Plan, ...]:
             convert=convert,
             declared=_declared(field, convert),
             key=_key(field.sources),
-            exact=_exact(record, field),
+            exact=None if field.redact is not False else _exact(record, field),
             is_json=field.sql_type == "jsonb",
             hidden=field.redact is not False,
         )
 
     return tuple(map(plan, record_fields(record)))
-
-
-@lru_cache(maxsize=128)
-def _template(record: type[SessionRecord]) -> SessionRecord:
-    try:
-        return record.model_construct()
-    except Exception:  # the record's own default_factory or model_post_init
-        blank = record.__new__(record)
-        for name, value in (
-            ("dict__", {}),
-            ("pydantic_fields_set__", set()),
-            ("pydantic_extra__", None),
-            ("pydantic_private__", None),
-        ):
-            object.__setattr__(blank, f"__{name}", value)
-        return blank
 
 
 # --- finding ---
@@ -239,8 +223,8 @@ def _exact(record: type[SessionRecord], field: RecordField) -> type | None:
     return next((kind for annotation, kind in _AS_IS if annotation == field.info.annotation), None)
 
 
-def _declared(field: RecordField, convert: Callable[[Any], Value]) -> Callable[[], Value]:
-    """Return what gives the default of *field*: without a factory, one that is computed once."""
+def _declared(field: RecordField, convert: Callable[[Any], Value]) -> Callable[[], Value] | None:
+    """Return what gives the default of *field*: without a factory, one that is computed once. None for None."""
 
     def compute() -> Value:
         default = field.default()
@@ -249,24 +233,24 @@ def _declared(field: RecordField, convert: Callable[[Any], Value]) -> Callable[[
     if field.info.default_factory is None:
         with suppress(Exception):  # a default that its column cannot hold is explained each time
             constant = compute()
-            return lambda: constant
+            return None if constant is None else lambda: constant
     return compute
 
 
 # --- storing ---
 
 
-def _store(plan: _Plan, raw: object, model: SessionRecord, redact: Redact | None) -> Value:
-    """Return what the column holds for *raw*, and set the field of *model* to its validated value."""
+def _store(plan: _Plan, raw: object, draft: Draft, redact: Redact | None) -> Value:
+    """Return what the column holds for *raw*, and set the field of *draft* to its validated value."""
     name = plan.field.name
     value = raw
     text: str | None = None
-    exposed = redact is None and not plan.hidden
     try:
-        if exposed and type(raw) is plan.exact:
-            model.__dict__[name] = copy(raw)  # a list is the graph's own
-            model.__pydantic_fields_set__.add(name)
+        if redact is None and type(raw) is plan.exact:
+            draft.fields[name] = raw.copy() if type(raw) is list else raw  # a list is the graph's own
+            draft.given.add(name)
             return plan.convert(raw)
+        exposed = redact is None and not plan.hidden
         if plan.is_json:
             text = plain_json(raw)
             if text is None or not exposed:
@@ -275,8 +259,7 @@ def _store(plan: _Plan, raw: object, model: SessionRecord, redact: Redact | None
                 value = from_json(text)
         else:
             value = plain(raw)
-        type(model).__pydantic_validator__.validate_assignment(model, name, value)
-        valid = model.__dict__[name]
+        valid = draft.validate(name, value)
         if not exposed:
             return _redacted(plan, valid, redact)
         # An iterator is Pydantic's own, of a field of Iterable, and validates only what is taken from it.
@@ -284,7 +267,7 @@ def _store(plan: _Plan, raw: object, model: SessionRecord, redact: Redact | None
             return text
         return plan.convert(valid)
     except Exception:
-        model.__dict__[name] = None
+        draft.fields[name] = None
         raise
 
 
@@ -307,11 +290,11 @@ def _redacted(plan: _Plan, value: object, redact: Redact | None) -> Value:
 # --- explaining ---
 
 
-def _status(record: type[SessionRecord], model: SessionRecord, rejected: dict[str, dict[str, object]]) -> str | None:
+def _status(record: type[SessionRecord], draft: Draft, rejected: dict[str, dict[str, object]]) -> str | None:
     if record.workflow_status is SessionRecord.workflow_status:
         return None
     try:
-        status: str | None = plain(model.workflow_status())
+        status: str | None = plain(draft.instance.workflow_status())
         if status is None or status in _STATUSES:
             return status
         reason = f"workflow_status() must return None or one of {', '.join(sorted(_STATUSES))}"

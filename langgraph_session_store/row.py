@@ -6,7 +6,6 @@ store what another one left behind.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -37,8 +36,7 @@ Shape = tuple[Slot, ...]
 """The slots of an event, in order. Rows of one shape share one statement."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """What one event wrote about one thread.
 
     ``recorded_at`` and ``begun_at`` (the start of the event's run) are microseconds since the epoch, on the database's clock where
@@ -63,8 +61,8 @@ class Row:
 
     def shifted(self, microseconds: int) -> Row:
         """Return the row on the database's clock, *microseconds* later than the process believed."""
-        return replace(
-            self, recorded_at=self.recorded_at + microseconds, begun_at=self.begun_at + microseconds, anchored=True
+        return self._replace(
+            recorded_at=self.recorded_at + microseconds, begun_at=self.begun_at + microseconds, anchored=True
         )
 
 
@@ -83,7 +81,7 @@ def _after(old: Row, new: Row) -> Row:
     shape, picks = _joint(old.shape, new.shape)
     both = (*old.values, *new.values)
     values = [both[one] if both[one] is not None else both[other] for one, other in picks]
-    return replace(new, shape=shape, values=tuple(values))
+    return new._replace(shape=shape, values=tuple(values))
 
 
 @lru_cache(maxsize=256)

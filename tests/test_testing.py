@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -138,7 +137,7 @@ NOTHING_NEW = [
 def test_memory_holds_what_the_table_holds(rows: list[Row], store: SessionStore) -> None:
     sink = MemorySink()
     thread_id = uuid.uuid4().hex
-    for row in (replace(row, thread_id=thread_id) for row in rows):
+    for row in (row._replace(thread_id=thread_id) for row in rows):
         sink.write([row])
         store.save_many([row])
     kept, stored = sink.get(thread_id), store.get(thread_id)

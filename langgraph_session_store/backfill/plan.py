@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -80,8 +80,7 @@ def _filling(row: Row, known: _There) -> Row | None:
     ]
     if not pairs:
         return None
-    return replace(
-        row,
+    return row._replace(
         recorded_at=min(row.recorded_at, known.recorded_at - 1),
         shape=tuple(slot for slot, _ in pairs),
         values=tuple(value for _, value in pairs),

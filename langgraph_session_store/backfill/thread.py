@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -123,7 +123,7 @@ class Reader:
         )
         row = end_row(run, fields, tick if latest else (min(made, now), 0, True), ending)
         row = _finish(row, known=status is not None, updated=source == "update", timed=started is not None)
-        return replace(row, shape=(*row.shape, _CREATED), values=(*row.values, to_iso(min(created, now))))
+        return row._replace(shape=(*row.shape, _CREATED), values=(*row.values, to_iso(min(created, now))))
 
     def _fields(self, state: Any, values: Mapping[str, Any]) -> Fields:
         if _START in values and not _own(values):  # nothing has run yet: what came in says it, as at a start
@@ -254,7 +254,7 @@ def _finish(row: Row, *, known: bool, updated: bool, timed: bool) -> Row:
             carried.append((_FINISHED, value))
         else:
             carried.append((slot, value))
-    return replace(row, shape=tuple(slot for slot, _ in carried), values=tuple(value for _, value in carried))
+    return row._replace(shape=tuple(slot for slot, _ in carried), values=tuple(value for _, value in carried))
 
 
 def _told(error: Any) -> str:

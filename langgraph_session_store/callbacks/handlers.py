@@ -47,28 +47,39 @@ class InlineHandler(GraphCallbackHandler):
     ) -> None:
         """Take a start. Whether a coroutine called says where the ends of this run may wait."""
         in_coroutine = bool(sys._getframe(1).f_code.co_flags & inspect.CO_COROUTINE)  # noqa: SLF001 - nothing else knows
-        self._tracker.guarded(
-            self._tracker.started,
-            self._graph,
-            inputs,
-            run_id=run_id,
-            metadata=metadata or {},
-            tags=tags,
-            name=name,
-            in_coroutine=in_coroutine,
-        )
+        try:
+            self._tracker.started(
+                self._graph,
+                inputs,
+                run_id=run_id,
+                metadata=metadata or {},
+                tags=tags,
+                name=name,
+                in_coroutine=in_coroutine,
+            )
+        except Exception as error:
+            self._tracker.stumbled(error)
 
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
         """Take a pause."""
-        self._tracker.guarded(self._tracker.interrupted, event)
+        try:
+            self._tracker.interrupted(event)
+        except Exception as error:
+            self._tracker.stumbled(error)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
         """Take an end."""
-        self._tracker.guarded(self._tracker.ended, run_id, outputs)
+        try:
+            self._tracker.ended(run_id, outputs)
+        except Exception as error:
+            self._tracker.stumbled(error)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Take an error."""
-        self._tracker.guarded(self._tracker.failed, run_id, error)
+        try:
+            self._tracker.failed(run_id, error)
+        except Exception as mishap:
+            self._tracker.stumbled(mishap)
 
 
 class WaitingHandler(BaseCallbackHandler):
@@ -92,11 +103,17 @@ class WaitingHandler(BaseCallbackHandler):
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002 - LangChain's signature
         """Finish the end of a run."""
-        self._tracker.guarded(self._tracker.wait, run_id)
+        try:
+            self._tracker.wait(run_id)
+        except Exception as mishap:
+            self._tracker.stumbled(mishap)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002
         """Finish the error of a run."""
-        self._tracker.guarded(self._tracker.wait, run_id)
+        try:
+            self._tracker.wait(run_id)
+        except Exception as mishap:
+            self._tracker.stumbled(mishap)
 
 
 class BoundCallbacks(BaseCallbackManager):
@@ -114,9 +131,12 @@ class BoundCallbacks(BaseCallbackManager):
         return manager
 
     def copy(self) -> Self:
-        """Return a copy that holds the same handlers."""
-        copy = super().copy()
-        copy.handlers, copy.inheritable_handlers = self.handlers.copy(), self.inheritable_handlers.copy()
+        """Return a copy that holds the same handlers: without MLflow's `__init__`, and quickly, since LangGraph makes seven for each run."""
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy.handlers, copy.inheritable_handlers = self.handlers[:], self.inheritable_handlers[:]
+        copy.tags, copy.inheritable_tags = self.tags[:], self.inheritable_tags[:]
+        copy.metadata, copy.inheritable_metadata = {**self.metadata}, {**self.inheritable_metadata}
         return copy
 
     def merge(self, other: BaseCallbackManager) -> Self:

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from langgraph.errors import GraphBubbleUp, GraphDrained, GraphInterrupt, ParentCommand
 from pydantic_core import from_json
@@ -15,7 +15,7 @@ from ..clock import to_iso
 from ..encode import clean_text, thread_key, to_json
 from ..mlflow_run import RUN_ID_KEY
 from ..redact import redact_keys, redact_text
-from ..row import Row, Slot, Value, own
+from ..row import Row, Shape, Value, own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,13 +55,12 @@ class Run:
     wall: float = field(default_factory=time.time)
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a run ended, when, and from where its row was taken."""
 
     status: Status
     started: int
-    finished: int | None = None
+    finished: int
     error: str | None = None
     trace_id: str | None = None
     checkpoint_id: str | None = None
@@ -87,11 +86,11 @@ def describe(metadata: Mapping[str, Any], tags: Sequence[str] | None) -> str | N
 def start_row(run: Run, fields: Fields, tick: Tick, trace_id: str | None) -> Row:
     """Return the row of a run that starts: running, with what an earlier run of the thread left cleared."""
     run.rejected = fields.rejected
+    begun = to_iso(run.begun)
+    rejected = to_json(fields.rejected) if fields.rejected else None
     # A row that an outage delays is as old as its run. Others' rows have the column's own default.
-    created = _CREATED, to_iso(run.begun)
-    return _row(
-        run, fields, tick, Ending("running", run.begun, trace_id=trace_id), rejected=fields.rejected, also=created
-    )
+    values = "running", trace_id, run.graph_name, begun, None, None, run.metadata, rejected, begun
+    return _row(run, fields, tick, _AT_START, values)
 
 
 def end_row(run: Run, fields: Fields, tick: Tick, ending: Ending) -> Row:
@@ -100,47 +99,35 @@ def end_row(run: Run, fields: Fields, tick: Tick, ending: Ending) -> Row:
     if run.rejected:
         carried = {slot.name for slot in fields.shape}
         rejected = {name: why for name, why in run.rejected.items() if name not in carried} | rejected
-    return _row(run, fields, tick, ending, rejected=rejected, also=(_CHECKPOINT, ending.checkpoint_id))
-
-
-def _row(
-    run: Run,
-    fields: Fields,
-    tick: Tick,
-    ending: Ending,
-    *,
-    rejected: Mapping[str, dict[str, object]],
-    also: tuple[Slot, Value],
-) -> Row:
-    finished = None if ending.finished is None or ending.status == "interrupted" else to_iso(ending.finished)
-    slots = [*_ALWAYS, also[0]]
-    values: list[Value] = [
+    values = (
         ending.status,
         ending.trace_id,
         run.graph_name,
         to_iso(ending.started),
-        finished,
+        None if ending.status == "interrupted" else to_iso(ending.finished),
         ending.error,
         run.metadata,
         to_json(rejected) if rejected else None,
-        also[1],
-    ]
+        ending.checkpoint_id,
+    )
+    return _row(run, fields, tick, _AT_END, values)
+
+
+def _row(run: Run, fields: Fields, tick: Tick, shape: Shape, values: tuple[Value, ...]) -> Row:
     # What is not known now erases nothing that was known before.
     if run.mlflow_run_id is not None:
-        slots.append(_RUN_ID)
-        values.append(run.mlflow_run_id)
+        shape, values = (*shape, _RUN_ID), (*values, run.mlflow_run_id)
     if run.user_id is not None:
-        slots.append(_USER_ID)
-        values.append(run.user_id)
+        shape, values = (*shape, _USER_ID), (*values, run.user_id)
     recorded_at, monotonic, anchored = tick
     return Row(
-        thread_id=run.thread_id,
-        recorded_at=recorded_at,
-        begun_at=run.begun,
-        monotonic=monotonic,
-        anchored=anchored,
-        shape=(*slots, *fields.shape),
-        values=(*values, *fields.values),
+        run.thread_id,
+        recorded_at,
+        run.begun,
+        monotonic,
+        anchored,
+        (*shape, *fields.shape),
+        (*values, *fields.values),
     )
 
 
@@ -150,10 +137,10 @@ _ALWAYS: Final = tuple(
         ("workflow_status", "trace_id", "graph_name", "started_at", "finished_at", "error", "metadata", "rejected"),
     )
 )
-_CREATED: Final = own("created_at", "default")
+_AT_START: Final = (*_ALWAYS, own("created_at", "default"))
+_AT_END: Final = (*_ALWAYS, own("checkpoint_id"))
 _RUN_ID: Final = own("run_id")
 _USER_ID: Final = own("user_id")
-_CHECKPOINT: Final = own("checkpoint_id")
 
 
 def status_of(error: BaseException) -> Status:

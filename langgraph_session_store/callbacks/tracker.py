@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -224,8 +223,8 @@ class Tracker:
         status = ending.status
         if seen.finished and status in ("cancelled", "interrupted"):
             status = _completed(fields)
-            ending = replace(ending, error=None)
-        return fields, replace(ending, status=status, checkpoint_id=seen.checkpoint_id)
+            ending = ending._replace(error=None)
+        return fields, ending._replace(status=status, checkpoint_id=seen.checkpoint_id)
 
     def waits(self) -> bool:
         """Return whether the run that ends in this context left something to the executor."""
@@ -243,12 +242,9 @@ class Tracker:
             self._emit(row)
         return row is not None
 
-    def guarded(self, what: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        """Call *what*; an exception is reported and goes no further."""
-        try:
-            what(*args, **kwargs)
-        except Exception as error:
-            self._report("an event of a run could not be recorded", error)
+    def stumbled(self, error: Exception) -> None:
+        """Report what a handler caught: it goes no further."""
+        self._report("an event of a run could not be recorded", error)
 
 
 def _completed(fields: Fields) -> Status:

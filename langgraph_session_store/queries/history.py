@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
 from operator import attrgetter
@@ -76,7 +76,7 @@ def as_newest(events: Iterable[Row], lines: Iterable[Line]) -> list[Row]:
     """Return *events*, moved together behind all *lines* where one of them is not."""
     moved = list(events)
     late = max((line.recorded_at for line in lines), default=0) + 1 - min(event.recorded_at for event in moved)
-    return [replace(event, recorded_at=event.recorded_at + late) for event in moved] if late > 0 else moved
+    return [event._replace(recorded_at=event.recorded_at + late) for event in moved] if late > 0 else moved
 
 
 def _line(before: Line | None, event: Row, run_id: str | None) -> Line:

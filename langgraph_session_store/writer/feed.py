@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..row import Row, Value, dumps, loads, merge, own
@@ -85,7 +84,7 @@ class Feed:
     def abandoned(self) -> list[Row]:
         """Return an event for each run in flight, whose process is dead: older than whatever another process wrote since."""
         return [
-            replace(run, recorded_at=run.recorded_at + 1, shape=(own("workflow_status"),), values=("abandoned",))
+            run._replace(recorded_at=run.recorded_at + 1, shape=(own("workflow_status"),), values=("abandoned",))
             for run in map(loads, self.open_runs)
         ]
 
@@ -110,7 +109,7 @@ class Feed:
         begun = self._begun[thread].begun_at if thread in self._begun else self._open.get(thread, (None,))[0]
         if status == "running" and begun != raw.begun_at:
             moment = row.recorded_at if raw.anchored else row.recorded_at + UNSURE
-            self._begun[thread] = replace(row, recorded_at=moment, begun_at=raw.begun_at, shape=(), values=())
+            self._begun[thread] = row._replace(recorded_at=moment, begun_at=raw.begun_at, shape=(), values=())
         elif status not in ("running", None) and begun == raw.begun_at:
             self._begun.pop(thread, None)
             self._open.pop(thread, None)

@@ -174,7 +174,7 @@ class Writer:
 
     @property
     def _runs(self) -> bool:
-        return self._thread is not None and self._thread.is_alive() and not self._over
+        return self._thread is not None and not self._over
 
     def close(self, timeout: float = 5.0, *, hasty: bool = False) -> bool:
         """Flush, stop the thread and disconnect; return whether nothing is left. A later `submit` opens the writer again.
@@ -211,6 +211,13 @@ class Writer:
         return sum(counts.settled for counts in self._intake.counts)
 
     def _run(self) -> None:
+        try:
+            self._take_turns()
+        except BaseException:
+            self._over = True  # the next event starts another thread
+            raise
+
+    def _take_turns(self) -> None:
         self._hurry.wait(LINGER)
         while True:
             self._work.clear()

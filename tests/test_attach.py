@@ -55,7 +55,7 @@ class Seen(BaseCallbackHandler):
 
 
 def events_of(recorder: SessionRecorder) -> int:
-    assert recorder.flush(10)
+    assert recorder.flush(120)
     return recorder.stats().accepted
 
 
@@ -69,6 +69,18 @@ def test_the_graph_itself_is_not_changed(recorder: SessionRecorder, store: Sessi
     recorder.attach(graph)
     graph.invoke(INPUT, here())
     assert store.get("t") is None
+
+
+def test_what_is_added_to_a_copy_of_the_graphs_callbacks_stays_there(recorder: SessionRecorder) -> None:
+    bound = recorder.attach(problem_graph()).config["callbacks"]
+    before = {name: value.copy() if isinstance(value, (list, dict)) else value for name, value in vars(bound).items()}
+    copy = bound.copy()
+    assert type(copy) is type(bound)
+    assert vars(copy) == before
+    copy.add_handler(Seen())
+    copy.add_tags(["tag"])
+    copy.add_metadata({"key": "value"})
+    assert vars(bound) == before
 
 
 def test_get_right_after_invoke_sees_the_finished_row(recorder: SessionRecorder, store: SessionStore) -> None:
@@ -401,8 +413,9 @@ async def test_a_cancel_while_the_end_is_delivered_stays_completed(
     recorder: SessionRecorder, store: SessionStore
 ) -> None:
     class Slow(BaseCallbackHandler):
-        async def on_chain_end(self, *args: Any, **kwargs: Any) -> None:
-            await asyncio.sleep(0.2)
+        async def on_chain_end(self, *args: Any, parent_run_id: Any = None, **kwargs: Any) -> None:
+            if parent_run_id is None:
+                await asyncio.Event().wait()  # until it is cancelled
 
     graph = recorder.attach(problem_graph())
     run = asyncio.ensure_future(graph.ainvoke(INPUT, {**here(), "callbacks": [Slow()]}))
@@ -450,7 +463,7 @@ async def test_no_end_is_lost_when_very_many_wait_at_once(recorder: SessionRecor
     builder.add_edge(START, "meet")
     graph = recorder.attach(builder.compile(checkpointer=InMemorySaver()))
     await asyncio.gather(*(graph.ainvoke(INPUT, here(f"t{i}")) for i in range(runs)))
-    assert recorder.flush(30)
+    assert recorder.flush(120)
     assert store.count(code="x") == runs
 
 

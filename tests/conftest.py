@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import signal
+import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,11 +51,16 @@ class Server:
 
     def kill(self) -> None:
         """SIGKILL the postmaster and all its children, as a power cut or the OOM killer would."""
+        psutil.wait_procs(self.signal(signal.SIGKILL), timeout=120)
+
+    def signal(self, number: signal.Signals) -> list[psutil.Process]:
+        """Send a signal to the postmaster and all its children; return who they were."""
         postmaster = self.postmaster
         family = [postmaster, *postmaster.children(recursive=True)]
         for process in family:
-            process.kill()
-        psutil.wait_procs(family, timeout=10)
+            with suppress(psutil.NoSuchProcess):  # some come and go, and all end when they miss their parent
+                process.send_signal(number)
+        return family
 
 
 def open_folder() -> Path:
@@ -65,6 +73,8 @@ def open_folder() -> Path:
 def pytest_configure(config: pytest.Config) -> None:
     # A shell ignores Ctrl-C for what it runs in the background, and processes inherit that; tests that press it do not mean to.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.environ.get("CI"):
+        pytest.importorskip = importlib.import_module  # type: ignore[assignment]  # there, what is missing is no reason to pass
     config.addinivalue_line("markers", "requires(*programs): skip, and under CI fail, where a program is not installed")
     if not hasattr(config, "workerinput"):
         os.environ["LGSS_TEST_HOME"] = str(open_folder())
@@ -83,9 +93,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     programs = [name for marker in item.iter_markers("requires") for name in marker.args]
-    where = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    where = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     if missing := [name for name in programs if shutil.which(name, path=where) is None]:
-        why = f"not installed: {', '.join(missing)} (apt-get install)"
+        why = f"not installed: {', '.join(missing)}"
         pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
 
 
@@ -101,7 +111,23 @@ def dsn() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def environment() -> Iterator[None]:
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read waits for what was recorded as long as a busy machine takes, where a user's gives up after a second."""
+    monkeypatch.setattr("langgraph_session_store.store.base.SETTLE", 60.0)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    """A writer that was told to stop has stopped, so that the next test's log is its own."""
+    yield
+    module = sys.modules.get("langgraph_session_store.writer.writer")
+    for writer in list(getattr(module, "_writers", ())):
+        if writer._stop.is_set() and writer._thread is not None:
+            writer._thread.join(60)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment() -> Iterator[None]:
     """What a test leaves in the environment is taken away: MLflow's `set_experiment` writes to it, and the next test's processes inherit that."""
     before = dict(os.environ)
     yield

@@ -17,6 +17,8 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
+from patient import be_patient
+
 FENCE = re.compile(r"^(\s*)```\s*(\w*)\s*$")
 NOT_RUN = re.compile(r"<!-- not run: (\S.*) -->$")
 RUN = ("python", "sh", "bash", "sql")
@@ -51,10 +53,11 @@ def blocks(page: str) -> list[Block]:
 def settle() -> None:
     module = sys.modules.get("langgraph_session_store.writer.writer")
     for writer in list(getattr(module, "_writers", ())):
-        assert writer.flush(60)
+        assert writer.flush(120)
 
 
 def run(path: Path) -> None:
+    be_patient()
     names: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(path.read_text(encoding="utf-8")):
         if block.why:

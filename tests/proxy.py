@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 import threading
+import uuid
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 Mode = Literal["open", "refused", "black hole"]
+
+
+def reserve() -> socket.socket:
+    """Take a port of 127.0.0.1 that refuses connections: nobody else gets it, and a server that is told its number may listen there."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 class Proxy:
@@ -32,9 +41,10 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self._reserved = reserve()  # also while connections are refused
+        self.port: int = self._reserved.getsockname()[1]
+        self.name = f"proxy-{uuid.uuid4().hex[:16]}"
+        """What its connections are called in the server."""
         self._call(self._listen())
         # A password that no server asks for: it must not appear in any log.
         self.dsn = make_conninfo(
@@ -44,6 +54,7 @@ class Proxy:
             user=self._target["user"],
             dbname=self._target["dbname"],
             password="canary-in-the-dsn",
+            application_name=self.name,
             sslmode="disable",
             gssencmode="disable",
         )
@@ -55,7 +66,8 @@ class Proxy:
         self._call(self._shut())
         self._call(self._cut(reset=False))
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(120)
+        self._reserved.close()
 
     def open(self) -> None:
         """Forward."""
@@ -83,7 +95,7 @@ class Proxy:
         self._call(self._shut() if mode == "refused" else self._listen())
 
     def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(120)
 
     async def _listen(self) -> None:
         if self._server is None:

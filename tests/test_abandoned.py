@@ -24,7 +24,7 @@ from langgraph_session_store.web import keeping
 if TYPE_CHECKING:
     from langgraph_session_store import SessionRecorder, SessionStore
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 DYING = """
 import sys, time
@@ -67,7 +67,7 @@ def test_who_adopts_the_spool_of_a_killed_process_marks_its_run(dsn: str, schema
     with recorder(dsn, schema, tmp_path) as heir:
         heir.attach(graph()).invoke(inputs(Content("alive", 1)), config("alive"))
         until(lambda: heir.stats().abandoned == 1)
-        assert heir.flush(60)
+        assert heir.flush(120)
         assert balanced(heir)
         assert status(dsn, schema, "died") == "abandoned"
         assert status(dsn, schema, "alive") == "completed"
@@ -103,7 +103,7 @@ def test_a_run_that_was_alive_after_all_repairs_its_status(
     finally:
         patient.gate.set()
         patient.thread.join()
-    assert recorder.flush(60)
+    assert recorder.flush(120)
     session = store.get("patient")
     assert session is not None
     assert (session["workflow_status"], session["code"]) == ("completed", "late")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from chaos.fleet import until
+from proxy import reserve
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from test_original_table import connected, make
 from typer.testing import CliRunner
@@ -198,8 +199,8 @@ def test_a_pooler_in_between_is_noticed(check: Any, run: Any, dsn: str, tmp_path
     run("init")
     given = conninfo_to_dict(dsn)
     user = Path(str(given["host"])).owner() if str(given["host"]).startswith("/") else "nobody"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    reserved = reserve()
+    port = reserved.getsockname()[1]
     config = Path("/tmp") / f"lgss-bouncer-{port}.ini"  # the user that it runs as may not enter tmp_path
     behind = " ".join(f"{name}={value}" for name, value in given.items())
     config.write_text(
@@ -211,16 +212,15 @@ def test_a_pooler_in_between_is_noticed(check: Any, run: Any, dsn: str, tmp_path
     bouncer = subprocess.Popen(words, env={**os.environ, "PATH": path}, stderr=subprocess.DEVNULL)
     try:
         through = f"host=127.0.0.1 port={port} dbname=x user={given['user']}"
-        for _ in range(50):
-            code, findings = check(dsn=through)
-            if findings["connection"]["status"] == "ok":
-                break
+        until(lambda: bouncer.poll() is not None or check(dsn=through)[1]["connection"]["status"] == "ok")
+        code, findings = check(dsn=through)
         assert (code, findings["pooler"]["status"]) == (0, "note")
         assert run("list", dsn=through).exit_code == 0
     finally:
         bouncer.terminate()
-        bouncer.wait(10)
+        bouncer.wait(120)
         config.unlink()
+        reserved.close()
 
 
 # --- the spool ---

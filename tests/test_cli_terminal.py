@@ -55,7 +55,7 @@ def terminal(environment: dict[str, str], schema: str) -> Callable[..., Any]:
             dimensions=(40, width),
             env={**environment, **more},
             encoding="utf-8",
-            timeout=30,
+            timeout=120,
         )
 
     return start
@@ -180,7 +180,7 @@ def test_in_a_pipe_nothing_is_coloured_and_sigint_is_exit_code_130(
     assert child.stdout is not None
     told = [child.stdout.readline() for _ in range(3)]
     child.send_signal(signal.SIGINT)
-    rest, errors = child.communicate(timeout=30)
+    rest, errors = child.communicate(timeout=120)
     assert [json.loads(line)["thread_id"] for line in told] == ["t-0", "t-1", "t-2"]
     assert "\x1b" not in "".join(told)
     assert (child.returncode, rest, errors) == (130, "", "")
@@ -195,7 +195,7 @@ def test_serve_says_where_and_ends_with_ctrl_c(environment: dict[str, str], rows
     with urllib.request.urlopen(f"{url}/api/sessions?topic=arrays") as answer:
         assert json.load(answer)["count"] == 3
     child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=30)
+    _, errors = child.communicate(timeout=120)
     assert child.returncode in (0, 130)
     assert "Traceback" not in errors
 

@@ -17,6 +17,7 @@ import pytest
 from conftest import Server, open_folder
 from hypothesis import given
 from hypothesis import strategies as st
+from proxy import reserve
 
 from langgraph_session_store import conninfo as module
 from langgraph_session_store.conninfo import connection_errors, resolve
@@ -228,7 +229,8 @@ def tcp() -> Iterator[int]:
     hba.write_text("local all all peer map=session_store\nhost reachable all 127.0.0.1/32 scram-sha-256\n"
                    "host postgres all 127.0.0.1/32 scram-sha-256\nhost gone all 127.0.0.1/32 scram-sha-256\n")  # fmt: skip
     hba.chmod(0o644)
-    port = free_port()
+    reserved = reserve()
+    port = int(reserved.getsockname()[1])
     settings = {"listen_addresses": "127.0.0.1", "port": str(port), "hba_file": str(hba)}
     server = Server(folder / "pg", settings)
     server.start()
@@ -237,12 +239,8 @@ def tcp() -> Iterator[int]:
         conn.execute("CREATE DATABASE closed")
     yield port
     server.stop()
+    reserved.close()
     shutil.rmtree(folder)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def failure(dsn: str) -> SessionStoreError:
@@ -292,7 +290,8 @@ def test_a_role_that_does_not_exist_is_a_login_error(dsn: str) -> None:
     ],
 )
 def test_a_server_that_is_not_there_is_unavailable(where: str, says: str) -> None:
-    error = failure(where.format(closed=free_port()) + f" dbname=d user=u password={SECRET}")
+    with reserve() as closed:
+        error = failure(where.format(closed=closed.getsockname()[1]) + f" dbname=d user=u password={SECRET}")
     assert type(error) is UnavailableError
     assert says in str(error)
     assert "database d, user u" in str(error)
@@ -308,7 +307,7 @@ def test_a_host_that_never_answers_is_unavailable() -> None:
 
 @pytest.mark.parametrize("option", [f"sslmode={SECRET}", f"connect_timeout={SECRET}", f"service={SECRET}"])
 def test_an_option_that_libpq_refuses_is_a_config_error(option: str) -> None:
-    target = resolve(f"host=127.0.0.1 port={free_port()} {option}", environ={})
+    target = resolve(f"host=127.0.0.1 port=1 {option}", environ={})
     with pytest.raises(ConfigError) as caught, connection_errors(target):
         psycopg.connect(**target.kwargs())
     assert caught.value.__context__ is None

@@ -11,7 +11,6 @@ import pytest
 from psycopg.sql import SQL
 from test_queries import NOW, Database, event
 
-from langgraph_session_store.clock import to_datetime
 from langgraph_session_store.queries import lines, schema, writes
 from langgraph_session_store.queries.history import Line
 
@@ -30,16 +29,9 @@ CONTENTS: dict[str, list[Any]] = {
 
 
 @pytest.fixture
-def db(dsn: str, schema_name: str) -> Iterator[Watched]:
-    database = Watched(dsn, schema_name)
-    database.transaction(schema.install(database.table))
-    yield database
-    database.conn.close()
-
-
-@pytest.fixture
-def schema_name(schema: str) -> str:  # the module of that name is in use here
-    return schema
+def db(dsn: str, schema: str) -> Iterator[Watched]:
+    with Watched.installed(dsn, schema) as database:
+        yield database
 
 
 class Watched(Database):
@@ -138,7 +130,7 @@ def test_what_a_run_ends_with_is_sent_once(db: Watched) -> None:
 
 def test_contents_nearby_are_read_only_where_something_of_them_remains(db: Watched) -> None:
     db.write(whole(1, "a"), whole(1, "b"))
-    at = {thread: [to_datetime(NOW + 2)] for thread in "ab"}
+    at = {thread: [NOW + 2] for thread in "ab"}
     found = db.run(lines.near_lines(db.table, at, {"code": "text"}, ["b"]))
     assert [(thread, line.contents) for thread, (line,) in sorted(found.items())] == [
         ("a", {"code": None}),

@@ -87,7 +87,7 @@ class Client:
         return self.answer()
 
     def exit(self) -> None:
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=120)
 
     def kill(self) -> None:
         self.process.kill()

@@ -71,7 +71,7 @@ def test_a_recorder_stores_what_it_can_and_shows_what_it_cannot(dsn: str, encodi
         runnable = subject.attach(graph())
         for number, text in enumerate((PLAIN, WESTERN, EMOJI)):
             runnable.invoke(inputs(Content("e", number)) | {"topic": text}, config(f"t-{number}"))
-        assert subject.flush(30)
+        assert subject.flush(120)
         assert balanced(subject)
         with psycopg.connect(where, client_encoding="UTF8") as connection:
             text = "SELECT topic, workflow_status, rejected::text FROM session_states ORDER BY thread_id"

@@ -39,7 +39,7 @@ def test_a_quarantined_event_brings_no_erased_session_back(
         connection.execute(SQL("ALTER TABLE {} ADD CONSTRAINT no_poison CHECK (topic <> 'poison')").format(table))
         for thread in ("dropped", "erased"):
             runnable.invoke({"topic": "poison"}, {"configurable": {"thread_id": thread}})
-        assert recorder.flush(30)
+        assert recorder.flush(120)
         connection.execute(SQL("ALTER TABLE {} DROP CONSTRAINT no_poison").format(table))
         connection.execute(
             SQL("DELETE FROM {} WHERE thread_id = 'dropped'").format(table)
@@ -56,7 +56,7 @@ def test_a_quarantined_event_brings_no_erased_session_back(
     assert (session["topic"], session["code"]) == ("poison", "def solve(): ...")
 
     runnable.invoke({"topic": "arrays"}, {"configurable": {"thread_id": "erased"}})
-    assert recorder.flush(30)
+    assert recorder.flush(120)
     session = store.get("erased")
     assert session is not None
     assert session["topic"] == "arrays"

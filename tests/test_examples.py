@@ -23,6 +23,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+PATIENT = Path(__file__).with_name("patient.py")
 sys.path.insert(0, str(EXAMPLES))
 
 from problem_agent import ModelAuthor, ReferenceAuthor, authors, build_graph, choose_author, load_entries, spread  # noqa: E402
@@ -120,7 +121,12 @@ def test_each_failed_test_is_reported() -> None:
     ],
 )
 def test_whatever_the_code_does_is_a_report(code: str, reason: str) -> None:
-    report = run_tests(problem("assert True"), code, cpu_seconds=1, wall_seconds=2 if "sleep" in code else 60)
+    report = run_tests(
+        problem("assert True"),
+        code,
+        cpu_seconds=1 if "while" in code else 60,
+        wall_seconds=2 if "sleep" in code else 60,
+    )
     assert len(report.failures) == 1
     assert report.failures[0].startswith(reason)
 
@@ -273,7 +279,12 @@ def run_script(name: str, *arguments: str | Path, database: str, home: Path) -> 
         "COLUMNS": "120",
     }
     done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *arguments], env=env, cwd=home, capture_output=True, text=True, check=False
+        [sys.executable, PATIENT, EXAMPLES / name, *arguments],
+        env=env,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -304,9 +315,10 @@ def test_original_example(database: str, tmp_path: Path) -> None:
 
 def test_demo_twice(database: str, tmp_path: Path) -> None:
     arguments = ("--problems", EXAMPLES / "problems.jsonl", "--home", tmp_path / "demo", "--environment")
-    for _ in range(2):
-        shown = run_script("demo.py", *arguments, database=database, home=tmp_path)
-        assert "12 of 12 rows name the MLflow run that was opened for their thread." in shown
+    for count in (12, 3):
+        shown = run_script("demo.py", *arguments, "--limit", str(count), database=database, home=tmp_path)
+        assert f"{count} of {count} rows name the MLflow run that was opened for their thread." in shown
+    assert "The other 9 rows in these tables are of earlier demos." in shown
     rows = rows_of(database)
     assert {row["workflow_status"] for row in rows} == {"completed", "failed"}
     for row in rows:

@@ -213,7 +213,7 @@ export(rows(), [TableColumn("n", "bigint")], {str(tmp_path / "out.csv")!r})
     assert process.stdout.readline() == b"going\n"
     assert len(list(tmp_path.iterdir())) == 1
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == -signal.SIGINT
+    assert process.wait(120) == -signal.SIGINT
     process.stdout.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -237,7 +237,7 @@ print("after the end")
     assert process.stderr is not None
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
 
 
 def test_a_stream_is_left_open_and_a_pipe_with_a_name_is_written_into(tmp_path):
@@ -250,7 +250,7 @@ def test_a_stream_is_left_open_and_a_pipe_with_a_name_is_written_into(tmp_path):
     reader = threading.Thread(target=lambda: read.append(fifo.read_text()))
     reader.start()
     assert export([NONE], COLUMNS, fifo) == 1
-    reader.join(10)
+    reader.join(120)
     assert json.loads(read[0]) == NONE
     assert not fifo.is_file()
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from conftest import Server
 
-pytestmark = pytest.mark.timeout(size(180, 1800))
+pytestmark = pytest.mark.timeout(size(600, 1800))
 
 
 @pytest.fixture
@@ -41,7 +41,11 @@ def rows(dsn: str, schema: str, text: str) -> list[Any]:
 
 
 def contents(dsn: str, schema: str) -> set[Content | None]:
-    return {Content.parse(code) for (code,) in rows(dsn, schema, "SELECT code FROM {versions} WHERE code IS NOT NULL")}
+    try:
+        found = rows(dsn, schema, "SELECT code FROM {versions} WHERE code IS NOT NULL")
+    except psycopg.errors.UndefinedTable:  # nobody was in contact yet, or a standby has not heard of it
+        return set()
+    return {Content.parse(code) for (code,) in found}
 
 
 def test_kill_9_of_the_server_and_of_workers_at_random(server: Server, tmp_path: Path) -> None:
@@ -114,14 +118,14 @@ def test_a_database_that_is_down_for_all_runs_costs_neither_rows_nor_memory(
 def test_a_network_fault_in_the_middle_of_a_load(  # noqa: PLR0917 - fixtures
     proxy: Proxy, dsn: str, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, fault: str
 ) -> None:
-    monkeypatch.setattr("langgraph_session_store.sink.Connection.answer", 1.0)
     logs._last.clear()
     caplog.set_level("DEBUG")
-    with recorder(proxy.dsn, schema, tmp_path) as subject:
+    with recorder(proxy.dsn, schema, tmp_path) as subject, monkeypatch.context() as hasty:
+        hasty.setattr("langgraph_session_store.sink.Connection.answer", 1.0)
         runnable = subject.attach(graph())
         for number in range(20):
             record(runnable, f"t-{number}", Content("before", number))
-        assert subject.flush(30)
+        assert subject.flush(120)
         for number in range(60):
             if number == 20:
                 _begin(proxy, dsn, fault)
@@ -131,7 +135,8 @@ def test_a_network_fault_in_the_middle_of_a_load(  # noqa: PLR0917 - fixtures
         time.sleep(0.5)
         proxy.delay = 0.0
         proxy.open()
-        assert subject.flush(60)
+        hasty.undo()  # a connection that is in a black hole is given up all the same: its deadline is set
+        assert subject.flush(120)
         assert balanced(subject)
         assert subject.stats().dropped == 0
     expected = {Content("before", n) for n in range(20)} | {Content("during", n) for n in range(60)}
@@ -153,10 +158,8 @@ def _begin(proxy: Proxy, dsn: str, fault: str) -> None:
             proxy.delay = 0.2
         case "killed":
             with psycopg.connect(dsn, autocommit=True) as connection:
-                connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE application_name = 'langgraph-session-store' AND pid <> pg_backend_pid()"
-                )
+                text = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+                assert connection.execute(text, [proxy.name]).fetchall()
 
 
 def test_an_event_while_the_writer_is_closing_opens_it_again(
@@ -172,7 +175,7 @@ def test_an_event_while_the_writer_is_closing_opens_it_again(
             time.sleep(random.uniform(0, 0.004))
             record(runnable, f"t-{number}", Content("late", number))
             closing.join()
-            until(lambda: subject.stats().pending == 0, 20, 0.01)  # nobody asks for it
+            until(lambda: subject.stats().pending == 0, pause=0.01)  # nobody asks for it
             assert balanced(subject)
         expected = {Content(slot, number) for slot in ("early", "late") for number in range(rounds)}
         until(lambda: contents(dsn, schema) >= expected)
@@ -190,7 +193,7 @@ def test_poison_among_good_runs(dsn: str, schema: str, tmp_path: Path) -> None:
         for number in range(runs):
             state = inputs(Content("p", number)) | {"topic": "poison" if number in bad else "arrays"}
             runnable.invoke(state, config(f"t-{number}"))
-        assert subject.flush(60)
+        assert subject.flush(120)
         assert balanced(subject)
         stats = subject.stats()
     seen = rows(dsn, schema, "SELECT thread_id, workflow_status, topic, rejected::text FROM {sessions}")
@@ -232,7 +235,7 @@ def test_writers_on_the_same_threads(dsn: str, schema: str, tmp_path: Path) -> N
         worker.start()
     for worker in workers:
         worker.join()
-    assert all(subject.close(60) for subject in subjects)
+    assert all(subject.close(120) for subject in subjects)
     assert errors == []
     stats = [subject.stats() for subject in subjects]
     deadlocks = _deadlocks(dsn) - before
@@ -266,19 +269,26 @@ def test_the_newest_wins_however_wrong_the_clocks_are(  # noqa: PLR0917 - fixtur
     if contact == "before":
         for number, subject in enumerate(subjects):
             record(graphs[number], f"hello-{number}", Content("hello", number))
-            assert subject.flush(30)
+            assert subject.flush(120)
         monkeypatch.setattr(time, "time_ns", lambda: real() - 3600 * 10**9)
     else:
         proxy.refuse()
     newest: dict[str, Content] = {}
+    monotonic, passed = time.monotonic_ns, 0
+    origins = [subject._store.clock._origin for subject in subjects]
+    apart = max(origins) - min(origins)  # microseconds: by what the contacts differ, half a round trip
     for number in range(size(60, 300)):
         thread, content = f"t-{number % 3}", Content("c", number)
         record(random.choice(graphs), thread, content)
         newest[thread] = content
-        time.sleep(0.02)  # more than two contacts with the database may differ
+        if contact == "before":
+            time.sleep(2 * apart / 1e6)
+        else:  # a minute passes, which is more than contacts that are still to come can differ
+            passed += 60 * 10**9
+            monkeypatch.setattr(time, "monotonic_ns", lambda passed=passed: monotonic() + passed)
     proxy.open()
     for subject in random.sample(subjects, len(subjects)):
-        assert subject.close(60)
+        assert subject.close(120)
         assert balanced(subject)
     stored = {
         thread: (Content.parse(code), status)

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 from chaos.agent import Content, recorder
 from chaos.fleet import LONG, tell, until
@@ -20,7 +19,7 @@ from test_faults import contents
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 CHAOS = Path(__file__).parent / "chaos"
 RUNS = 20
@@ -56,7 +55,7 @@ class Started:
         """Send SIGTERM unless it has ended; return how long it took."""
         began = time.monotonic()
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(120)
         return time.monotonic() - began
 
     def end(self) -> None:
@@ -68,7 +67,7 @@ class Started:
 
 def ask(path: str, number: int) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(20)
+        client.settimeout(120)
         try:
             client.connect(path)
         except OSError:
@@ -87,20 +86,17 @@ def asgi_worker() -> str:
 
 def check(proxy: Proxy, dsn: str, schema: str, started: Started, took: float) -> None:
     log = started.log.read_text()
-    try:
-        at_exit = len(contents(dsn, schema))
-    except psycopg.errors.UndefinedTable:  # it ended before its first contact
-        at_exit = 0
+    at_exit = len(contents(dsn, schema))
     proxy.open()
     with recorder(proxy.dsn, schema, started.log.parent / "spool") as subject:
         subject._store.setup()
         subject._writer.start()
-        until(lambda: len(contents(dsn, schema)) >= RUNS, 30)
+        until(lambda: len(contents(dsn, schema)) >= RUNS)
     tell(at_exit=at_exit, after_the_next_start=len(contents(dsn, schema)), exit_seconds=f"{took:.2f}")
     assert contents(dsn, schema) == {Content("served", number) for number in range(RUNS)}
     assert "Traceback" not in log, log
     assert "canary" not in log
-    assert took < 10  # a hang, not a measurement: that is in docs/reliability.md
+    assert took < 60  # a hang, not a measurement: that is in docs/reliability.md
 
 
 def prepare(proxy: Proxy, database: str) -> None:
@@ -119,7 +115,7 @@ def test_sigterm_to_a_server(proxy: Proxy, dsn: str, schema: str, tmp_path: Path
     words = [word.format(socket=path, asgi_worker=asgi_worker()) for word in SERVERS[server]]
     started = Started(["-m", *words], proxy, schema, tmp_path)
     try:
-        until(lambda: ask(path, 0), 60)
+        until(lambda: ask(path, 0))
         assert all(ask(path, number) for number in range(RUNS))
         took = started.stop()
     finally:
@@ -137,7 +133,7 @@ def test_the_end_of_a_script(proxy: Proxy, dsn: str, schema: str, tmp_path: Path
         assert started.process.stdout.readline() == b"ready\n", started.log.read_text()
         began = time.monotonic()
         if how in ("end", "_exit"):
-            started.process.wait(30)
+            started.process.wait(120)
         else:
             started.stop()
         took = time.monotonic() - began

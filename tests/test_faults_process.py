@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from langgraph_session_store import SessionRecorder
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 CHAOS = Path(__file__).parent / "chaos"
 
@@ -46,9 +46,9 @@ def test_forks_while_threads_record(dsn: str, schema: str, tmp_path: Path) -> No
     said = json.loads(process.stdout.readline())
     expected = {Content("child", number) for number in range(forks)}
     expected |= {Content(f"p{thread}", number + 1) for thread in range(4) for number in range(said["made"][thread])}
-    adopted = until(lambda: contents(dsn, schema) >= expected, 30)
-    until(lambda: len(list((tmp_path / "spool").glob("*/*-*"))) == 1, 30)  # each directory found its heir
-    _, errors = process.communicate(b"\n", timeout=60)
+    adopted = until(lambda: contents(dsn, schema) >= expected)
+    until(lambda: len(list((tmp_path / "spool").glob("*/*-*"))) == 1)  # each directory found its heir
+    _, errors = process.communicate(b"\n", timeout=120)
     codes = rows(dsn, schema, "SELECT code FROM {versions} WHERE code IS NOT NULL")
     tell(forks=forks, runs=len(expected), lines=len(codes), adopted_seconds=f"{adopted:.1f}")
     assert said["codes"] == [0] * forks
@@ -104,12 +104,12 @@ def test_a_full_disk(  # noqa: PLR0917 - fixtures
         listed = b"".join(path.read_bytes() for path in spools(disk)).decode().replace("\0", "")
         dropped = [line.split()[-1] for line in listed.splitlines() if " dropped " in line]
         proxy.open()
-        assert subject.flush(60)
-        until(lambda: subject._writer._intake.spool._bytes < 100_000, 30)
+        assert subject.flush(120)
+        until(lambda: subject._writer._intake.spool._bytes < 100_000)
         for number in range(20):  # it recovers by itself
             record(runnable, f"t-{number}", Content("again", number))
         assert subject.stats().mode == "spool"
-        assert subject.flush(30)
+        assert subject.flush(120)
         assert balanced(subject)
         assert subject.stats().dropped == stats.dropped
     found = contents(dsn, schema)
@@ -128,10 +128,10 @@ def test_a_disk_that_is_read_only(proxy: Proxy, dsn: str, schema: str, disk: Pat
         for number in range(20):
             record(runnable, f"t-{number}", Content("during", number))
         assert subject.stats().mode == "memory"
-        assert subject.flush(30)
+        assert subject.flush(120)
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         until(lambda: record(runnable, "t-0", Content("after", 0)) or subject.stats().mode == "spool", 10, 0.3)
-        assert subject.flush(30)
+        assert subject.flush(120)
         assert balanced(subject)
         assert subject.stats().dropped == 0
     assert {Content("after", 0), *(Content("during", number) for number in range(20))} <= contents(dsn, schema)
@@ -154,7 +154,7 @@ def test_a_file_size_limit(proxy: Proxy, dsn: str, schema: str, tmp_path: Path) 
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert subject.stats().dropped == 0
         proxy.open()
-        assert subject.flush(30)
+        assert subject.flush(120)
         assert balanced(subject)
         assert subject.stats().corrupt == 0
     assert contents(dsn, schema) == {Content("limit", number) for number in range(40)}
@@ -168,12 +168,12 @@ def test_a_spool_that_is_deleted(proxy: Proxy, dsn: str, schema: str, tmp_path: 
         for number in range(20):
             record(runnable, f"t-{number}", Content("before", number))
         shutil.rmtree(tmp_path / "spool")
-        until(lambda: "deleted" in caplog.text, 30)
+        until(lambda: "deleted" in caplog.text)
         for number in range(20):
             record(runnable, f"t-{number}", Content("after", number))
         assert list((tmp_path / "spool").rglob("*.seg"))
         proxy.open()
-        assert subject.flush(60)
+        assert subject.flush(120)
         assert balanced(subject)
         assert subject.stats().dropped == 0
     # The files were open, so that even what stood in them is there.
@@ -197,11 +197,11 @@ def test_a_disk_that_fails_to_read(
         for number in range(10):
             record(runnable, f"t-{number}", Content("eio", number))
         proxy.open()
-        until(lambda: subject.stats().dropped > 0, 30)
+        until(lambda: subject.stats().dropped > 0)
         monkeypatch.setattr(os, "pread", real)
         for number in range(10):
             record(runnable, f"t-{number}", Content("after", number))
-        assert subject.flush(60)
+        assert subject.flush(120)
         assert balanced(subject)
     assert {Content("after", number) for number in range(10)} <= contents(dsn, schema)
 
@@ -237,8 +237,8 @@ def test_what_a_dead_process_did_keeps_its_order(
     monkeypatch.setattr(second._store.clock, "anchor", lambda now, at: real_anchor(now + 2_000_000, at))
     with second:
         second._writer.start()
-        until(lambda: Content("dead", 1) in contents(dsn, schema) if _is_set_up(dsn, schema) else False, 30)
-        until(lambda: second.stats().pending == 0, 30)
+        until(lambda: Content("dead", 1) in contents(dsn, schema))
+        until(lambda: second.stats().pending == 0)
     assert rows(dsn, schema, "SELECT workflow_status FROM {sessions}") == [("completed",)]
 
 
@@ -255,15 +255,7 @@ def test_a_run_that_died_does_not_win_over_the_next_one_a_moment_later(
     with recorder(proxy.dsn, schema, tmp_path) as second:
         record(second.attach(graph()), "t", Content("next", 1))
         proxy.open()
-        until(lambda: second.stats().abandoned == 1, 30)
-        assert second.flush(30)
+        until(lambda: second.stats().abandoned == 1)
+        assert second.flush(120)
         assert balanced(second)
     assert rows(dsn, schema, "SELECT workflow_status FROM {sessions}") == [("completed",)]
-
-
-def _is_set_up(dsn: str, schema: str) -> bool:
-    try:
-        rows(dsn, schema, "SELECT 1 FROM {versions}")
-    except Exception:
-        return False
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import subprocess
@@ -25,6 +26,7 @@ from psycopg.types.json import Jsonb
 from langgraph_session_store.columns import TableColumn
 from langgraph_session_store.errors import ConfigError, DataError, MissingExtraError, SchemaError, UnavailableError
 from langgraph_session_store.frames import tables as frames
+from langgraph_session_store.frames import with_mlflow
 from langgraph_session_store.query import Query
 
 KINDS = {
@@ -236,6 +238,34 @@ def test_errors_of_postgres_are_ours_and_say_nothing_of_the_values(options):
         late.read_all()
 
 
+def test_a_frame_of_a_whole_result_keeps_little_beside_itself(options):
+    digits = "1234567890" * 4  # in a text they make no other reader of JSON necessary
+    columns = (TableColumn("text", "text"), TableColumn("tests", "jsonb"))
+    asked = query(
+        "SELECT repeat('x', 200) AS text, jsonb_build_object('expected', %(digits)s::text, 'case', i) AS tests "
+        "FROM generate_series(1, 5000) i",
+        digits=digits,
+    )
+    gc.collect()  # of other tests
+    gc.collect()
+    before = pa.total_allocated_bytes()
+    frame = frames.read_pandas(frames.reader(options, asked, columns), columns)
+    assert (
+        1_000_000 < pa.total_allocated_bytes() - before < 1_200_000
+    )  # a copy: the driver's batches, JSON and all, are freed
+    assert len({id(key) for value in frame["tests"] for key in value}) == 2
+    assert len({id(value) for value in frame["tests"]}) == len(frame)  # but no row shares what can change
+    assert frame["tests"][4999] == {"expected": digits, "case": 5000}
+
+
+def test_json_is_read_however_deep_or_large_its_values_are(options):
+    columns = (TableColumn("tests", "jsonb"),)
+    rows = [None, "null", "[" * 300 + "]" * 300, str(10**30), '"a, b"']
+    asked = query("SELECT value::jsonb AS tests FROM unnest(%(rows)s::text[]) AS rows(value)", rows=rows)
+    found = list(frames.read_pandas(frames.reader(options, asked, columns), columns)["tests"])
+    assert found == [None if row is None else json.loads(row) for row in rows]
+
+
 def test_empty_frames_keep_their_types(options):
     none = query(
         "SELECT * FROM (SELECT " + ", ".join(f"NULL::{c.sql_type} AS {c.name}" for c in COLUMNS) + ") t WHERE false"
@@ -279,7 +309,7 @@ def test_importing_the_package_loads_no_frame_library():
         ("pyarrow", lambda: frames.to_arrow([], COLUMNS)),
         ("pandas", lambda: frames.to_pandas([], COLUMNS)),
         ("adbc_driver_postgresql", lambda: frames.reader({}, query("SELECT 1"), ())),
-        ("mlflow", lambda: frames.with_mlflow(pd.DataFrame({"run_id": ["a"]}))),
+        ("mlflow", lambda: with_mlflow(pd.DataFrame({"run_id": ["a"]}))),
     ],
 )
 def test_a_missing_library_says_how_to_get_it(monkeypatch, missing, call):
@@ -327,7 +357,7 @@ def test_mlflow_runs_stand_beside_their_rows(runs):
         {"thread_id": range(9), "run_id": pd.array(ids, "string"), "metrics.cost": 1}, index=range(90, 99)
     )
     before = mlflow.get_tracking_uri()
-    joined = frames.with_mlflow(frame, tracking_uri=uri)
+    joined = with_mlflow(frame, tracking_uri=uri)
     assert mlflow.get_tracking_uri() == before
     assert list(joined.columns) == [
         *frame.columns,
@@ -356,14 +386,14 @@ def test_mlflow_is_asked_in_pieces_and_not_at_all_without_runs(runs, monkeypatch
         mlflow.MlflowClient, "search_runs", lambda self, *a, **k: asked.append(a[1]) or search(self, *a, **k)
     )
     many = pd.DataFrame({"run_id": [uuid4().hex for _ in range(2_300)] + [made["first"]]})
-    assert frames.with_mlflow(many, tracking_uri=uri)["run_name"].dropna().tolist() == ["first"]
+    assert with_mlflow(many, tracking_uri=uri)["run_name"].dropna().tolist() == ["first"]
     assert len(asked) == 3
     asked.clear()
     for nothing in (many[:0], pd.DataFrame({"run_id": [None, None]})):
-        assert frames.with_mlflow(nothing, tracking_uri=uri)["run_name"].isna().all()
+        assert with_mlflow(nothing, tracking_uri=uri)["run_name"].isna().all()
     assert asked == []
     with pytest.raises(ConfigError, match="run_id"):
-        frames.with_mlflow(pd.DataFrame({"a": [1]}))
+        with_mlflow(pd.DataFrame({"a": [1]}))
 
 
 def test_uuids_and_dates_of_python_become_what_the_database_gives():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from langgraph_session_store.queries.history import new_lines
+from langgraph_session_store.queries.history import changes, new_lines
 from langgraph_session_store.row import Row, Slot
 
 TESTS = Slot("problem_tests", "jsonb", "set", "versioned")
@@ -13,7 +13,7 @@ CODE = Slot("code", "text", "set", "versioned")
 
 def lines(slot: Slot, *texts: str) -> int:
     """Return how many lines the *texts* make, one after the other."""
-    return len(new_lines([], [Row("t", at, 0, 0, True, (slot,), (text,)) for at, text in enumerate(texts, 1)]))
+    return len(new_lines([], changes(Row("t", at, 0, 0, True, (slot,), (text,)) for at, text in enumerate(texts, 1))))
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from psycopg.sql import SQL
 from test_queries import NOW, Database, event
 
 from langgraph_session_store.clock import to_datetime
-from langgraph_session_store.queries import schema
-from langgraph_session_store.queries.history import Line, new_lines
+from langgraph_session_store.queries.history import Line, changes, new_lines
 from langgraph_session_store.queries.lines import near_lines
 
 if TYPE_CHECKING:
@@ -24,20 +23,13 @@ COLUMNS = {"code": "text", "tests_passed": "boolean"}
 
 
 @pytest.fixture
-def db(dsn: str, schema_name: str) -> Iterator[Database]:
-    database = Database(dsn, schema_name)
-    database.transaction(schema.install(database.table))
-    yield database
-    database.conn.close()
-
-
-@pytest.fixture
-def schema_name(schema: str) -> str:  # the module of that name is in use here
-    return schema
+def db(dsn: str, schema: str) -> Iterator[Database]:
+    with Database.installed(dsn, schema) as database:
+        yield database
 
 
 def read(db: Database, threads: dict[str, list[Row]]) -> dict[str, list[Line]]:
-    times = {thread: [to_datetime(one.recorded_at) for one in of] for thread, of in threads.items()}
+    times = {thread: [one.recorded_at for one in of] for thread, of in threads.items()}
     found: dict[str, list[Line]] = db.run(near_lines(db.table, times, COLUMNS, list(times)))
     return found
 
@@ -63,7 +55,8 @@ def test_what_stands_near_the_events_is_enough(db: Database, seed: int) -> None:
             threads[made.thread_id].append(made)
         near, every = read(db, threads), whole(db)
         for thread, of in threads.items():
-            assert new_lines(near.get(thread, ()), of) == new_lines(every.get(thread, ()), of)
+            said = changes(of)
+            assert new_lines(near.get(thread, ()), said) == new_lines(every.get(thread, ()), said)
 
 
 def random_event(dice: random.Random, thread: str) -> Row:
@@ -97,7 +90,7 @@ def test_no_whole_table_is_read_for_one_thread(db: Database) -> None:
         [to_datetime(NOW)],
     )
     db.conn.execute(SQL("VACUUM ANALYZE {}").format(db.table.versions))
-    query = near_lines(db.table, {"t-7": [to_datetime(NOW + 77_500_000)]}, COLUMNS, [])
+    query = near_lines(db.table, {"t-7": [NOW + 77_500_000]}, COLUMNS, [])
     (plan,) = db.conn.execute(b"EXPLAIN (FORMAT JSON) " + query.sql, query.params).fetchone() or ((),)
     scans = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == "session_states_versions"]
     assert len(scans) == 2

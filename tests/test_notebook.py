@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
-
-if TYPE_CHECKING:
-    import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 NOTEBOOK = nbformat.read(EXAMPLES / "past_runs.ipynb", as_version=4)
@@ -44,10 +42,11 @@ def test_the_committed_outputs_tell_nothing_of_a_machine() -> None:
     assert not re.findall(r"/(?:tmp|root|home|work|var|Users)/|[A-Z]:\\\\Users|localhost|past-runs-\w", text)
 
 
+@pytest.mark.timeout(900)
 def test_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNS", "24")
     monkeypatch.delenv("PROBLEMS", raising=False)
     again = nbformat.from_dict(NOTEBOOK)
     place = {"metadata": {"path": str(EXAMPLES)}}
-    NotebookClient(again, timeout=120, kernel_name="python3", resources=place).execute()
+    NotebookClient(again, timeout=600, startup_timeout=600, kernel_name="python3", resources=place).execute()
     assert kinds(again) == kinds(nbformat.read(EXAMPLES / "past_runs.ipynb", as_version=4))

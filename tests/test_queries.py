@@ -7,10 +7,11 @@ import random
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 import pytest
@@ -22,7 +23,7 @@ from langgraph_session_store.clock import to_datetime
 from langgraph_session_store.errors import DataError, FilterError
 from langgraph_session_store.queries import schema as ddl
 from langgraph_session_store.queries import writes
-from langgraph_session_store.queries.history import Line, new_lines
+from langgraph_session_store.queries.history import Line, changes, new_lines
 from langgraph_session_store.queries.upsert import upsert
 from langgraph_session_store.query import Query, Steps, Table, drive, short, statement
 from langgraph_session_store.record import table_columns
@@ -44,6 +45,15 @@ class Database:
         self.dsn = dsn
         self.table = Table("session_states", table_columns(ProblemSession), schema)
         self.conn = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+
+    @classmethod
+    @contextmanager
+    def installed(cls, dsn: str, schema: str) -> Iterator[Self]:
+        """Set the table up; close the connection in the end."""
+        database = cls(dsn, schema)
+        database.transaction(ddl.install(database.table))
+        yield database
+        database.conn.close()
 
     def run(self, query: Query[Any]) -> Any:
         cursor = self.conn.execute(query.sql, query.params)
@@ -72,10 +82,8 @@ class Database:
 
 @pytest.fixture
 def db(dsn: str, schema: str) -> Iterator[Database]:
-    database = Database(dsn, schema)
-    database.transaction(ddl.install(database.table))
-    yield database
-    database.conn.close()
+    with Database.installed(dsn, schema) as database:
+        yield database
 
 
 def slot(name: str, mode: str = "set") -> Slot:
@@ -219,7 +227,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_cut(db: Database, columns: 
 def test_a_slot_cannot_smuggle_sql_in_its_type(sql_type: str) -> None:
     row = Row("t", NOW, NOW, 0, True, (Slot("code", sql_type, "set", "field"),), ("x",))
     with pytest.raises(DataError):
-        upsert(Table("t"), [row])
+        upsert(Table("t"), row.shape, {})
 
 
 def test_names_are_quoted(db: Database) -> None:
@@ -466,7 +474,7 @@ def test_lines_of_a_table_whose_record_is_unknown_keep_their_columns(db: Databas
 
 def test_new_lines_is_pure() -> None:
     known = [Line("t", NOW + 1, None, {"code": None}, {"code": None})]
-    assert new_lines(known, [event(1, code="x")]) == []
+    assert new_lines(known, changes([event(1, code="x")])) == []
     assert len(known) == 1
 
 

@@ -12,6 +12,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 ROOT = Path(__file__).resolve().parents[1]
+PATIENT = Path(__file__).with_name("patient.py")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PRELUDE = (
     "from problem_agent import ReferenceAuthor, build_graph, load_entries; "
@@ -46,7 +47,9 @@ def test_python_blocks_run_in_order(dsn: str, schema: str, tmp_path: Path) -> No
     code = blocks("python")
     assert code.count("import") > 3
     script.write_text(PRELUDE + code, encoding="utf-8")
-    done = subprocess.run([sys.executable, script], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, PATIENT, script], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     path = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     for line in re.findall(r"^session-store .*", blocks("sh"), re.MULTILINE):

@@ -56,7 +56,7 @@ def nothing_logged_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def until(recorder: SessionRecorder, state: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while recorder.stats().state != state:
         assert time.monotonic() < deadline, recorder.stats()
         time.sleep(0.02)
@@ -120,7 +120,7 @@ def test_what_waited_is_stored_when_the_fault_is_repaired(dsn: str, schema: str,
     assert not first.close(0.2)
     with SessionStore(dsn, schema=schema) as repaired, SessionRecorder(repaired, spool_dir=tmp_path) as second:
         second.attach(problem_graph()).invoke(INPUT, here("other"))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while repaired.count() < 2:
             assert time.monotonic() < deadline, second.stats()
             time.sleep(0.1)
@@ -161,7 +161,7 @@ def test_hostile_values_leave_a_readable_row(recorder: SessionRecorder, store: S
     builder.add_node("nasty", lambda state: values)
     builder.add_edge(START, "nasty")
     recorder.attach(builder.compile()).invoke({"user_prompt": "x"}, here())
-    assert recorder.flush(60)  # a read waits one second at most, and 5 MB take a slow machine longer
+    assert recorder.flush(120)  # a read waits one second at most, and 5 MB take a slow machine longer
     (row,) = store.query(fields=None)
     assert row["workflow_status"] == "completed"
     assert row["user_prompt"] == "a\ufffdb\ufffdc"
@@ -241,7 +241,7 @@ def test_redact_sees_every_field_before_the_disk(store: SessionStore, tmp_path: 
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_every_durability(durability: Any, asynchronous: bool, dsn: str, schema: str, tmp_path: Path) -> None:
     store = SessionStore(dsn, schema=schema)
-    recorder = SessionRecorder(store, durability=durability, spool_dir=tmp_path)
+    recorder = SessionRecorder(store, durability=durability, spool_dir=tmp_path, sync_timeout=60)
     graph = recorder.attach(problem_graph(asynchronous=asynchronous))
     result = await graph.ainvoke(INPUT, here()) if asynchronous else graph.invoke(INPUT, here())
     assert result["tests_passed"]
@@ -250,7 +250,7 @@ async def test_every_durability(durability: Any, asynchronous: bool, dsn: str, s
         with psycopg.connect(dsn) as conn:
             status = sql.SQL("SELECT workflow_status FROM {}.session_states").format(sql.Identifier(schema))
             assert conn.execute(status).fetchall() == [("completed",)]
-    assert recorder.close()
+    assert recorder.close(120)
     assert store.count(workflow_status="completed") == 1
     store.close()
 
@@ -275,8 +275,8 @@ def test_the_one_line_form(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     builder = StateGraph(Chat)
     builder.add_node("answer", lambda state: {"messages": [*state["messages"], ("ai", "yes")]})
     builder.add_edge(START, "answer")
-    attach(builder.compile(), durability="sync").invoke({"messages": [("user", "no?")]}, here())
-    deadline = time.monotonic() + 10
+    attach(builder.compile(), durability="sync", sync_timeout=60).invoke({"messages": [("user", "no?")]}, here())
+    deadline = time.monotonic() + 120
     with SessionStore(record=ProblemSession) as problems, SessionStore(record=MessagesSession) as messages:
         while not (row := problems.get("t")) or row["workflow_status"] != "completed":
             assert time.monotonic() < deadline
@@ -304,10 +304,10 @@ def test_times_of_a_run_that_began_before_the_first_contact(store: SessionStore,
     recorder.attach(builder.compile()).invoke({"user_prompt": "x"}, here())
     row = store.get("t")
     assert row is not None
-    assert 0.05 <= row["duration_seconds"] < 10
+    assert 0.05 <= row["duration_seconds"] < 600
     assert abs((row["updated_at"] - row["started_at"]).total_seconds()) < 60
     assert abs((row["updated_at"] - row["recorded_at"]).total_seconds()) < 60
-    assert recorder.close()
+    assert recorder.close(120)
 
 
 async def test_lifespan_closes(recorder: SessionRecorder) -> None:

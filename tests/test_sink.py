@@ -34,7 +34,7 @@ COLUMNS = (
     *TRAILING,
 )
 SLOTS = {column.name: Slot(column.name, column.sql_type, "set", column.kind) for column in COLUMNS}
-SOON = 30.0
+SOON = 120.0
 
 
 class Base:

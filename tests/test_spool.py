@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from langgraph_session_store.spool.journal import Journal, Orphan
 
 BIG = 1 << 40
+BETWEEN = [None, "rewind", "merge", "survey"]
+"""What may happen between a read and its acknowledgement."""
 
 
 def make(root: Path, **limits: Any) -> Spool:
@@ -436,8 +439,8 @@ def test_a_forked_child_neither_releases_nor_keeps_the_parents_lock(tmp_path: Pa
         if os.fork() == 0:
             spool.forget()
             print("ready", flush=True)
-            time.sleep(60)
-        time.sleep(60)
+            time.sleep(600)
+        time.sleep(600)
     """
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), str(root)], stdout=subprocess.PIPE, start_new_session=True
@@ -712,16 +715,27 @@ class SpoolMachine(RuleBasedStateMachine):
             else:
                 self.promised.add(payload)
 
-    @rule(most=st.integers(1, 5), acknowledge=st.booleans())
-    def deliver(self, source: Any = None, most: int = 5, acknowledge: bool = True) -> None:
+    @rule(most=st.integers(1, 5), acknowledge=st.booleans(), ahead=st.integers(0, 3), between=st.sampled_from(BETWEEN))
+    def deliver(
+        self, source: Any = None, most: int = 5, acknowledge: bool = True, ahead: int = 0, between: str | None = None
+    ) -> None:
         source = source or self.spool
-        while batch := source.read(most, 500):
-            self.delivered.update(part for payload in batch for part in payload.split(b"|"))
+        read: deque[list[bytes]] = deque()
+        while True:
+            while len(read) <= ahead and (batch := source.read(most, 500)):
+                read.append(batch)
+            if not read:
+                return None
+            if between is not None:
+                getattr(source, between)(*([lambda payloads: [b"|".join(payloads)]] if between == "merge" else []))
+            if between == "rewind":
+                read.clear()
+                between = None
+                continue
+            self.delivered.update(part for payload in read.popleft() for part in payload.split(b"|"))
             if not acknowledge:
-                self.spool.counts.settled += 0
                 return self.crash()
             source.acknowledge([])
-        return None
 
     @rule()
     def survey(self) -> None:
@@ -789,6 +803,7 @@ def test_a_reader_knows_whether_more_waits(tmp_path: Path, monkeypatch: pytest.M
         memory.append(payload)
     assert memory.read(1, BIG) == [b"a"]
     assert memory.more
+    memory.rewind()
     assert memory.read(2, BIG) == [b"a", b"b"]
     assert not memory.more
 

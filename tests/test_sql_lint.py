@@ -7,7 +7,6 @@ import os
 import re
 import string
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -164,7 +163,7 @@ def use_store(store: SessionStore, folder: Path) -> None:
     store.mark_abandoned(LATER)
     versioned = {"problem": {"description": "d", "tests": []}, "tests_passed": True}
     for code in ("1", "0"):  # the second is older than what is known
-        store.save_many([replace(store._event("late", {**versioned, "code": code}, {}), recorded_at=int(code) + 1)])
+        store.save_many([store._event("late", {**versioned, "code": code}, {})._replace(recorded_at=int(code) + 1)])
     store.delete("t4")
     store.erase(thread_id="t3")
     store.purge(older_than=timedelta(days=1))

@@ -566,7 +566,10 @@ class Backlog:
         lambda store: store.erase(topic="x") == 1,
     ],
 )
-def test_reads_wait_for_what_recorders_hold(store: Any, dsn: str, schema: str, read: Any) -> None:
+def test_reads_wait_for_what_recorders_hold(
+    store: Any, dsn: str, schema: str, read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the waits of a user
     with SessionStore(dsn, schema=schema) as behind:
         backlog = Backlog(lambda: behind.save("t", {"topic": "x", "code": "x"}))
         store.add_backlog(backlog)
@@ -654,7 +657,7 @@ def test_a_connection_that_was_cut_is_replaced(store: Any, dsn: str) -> None:
     store.save("t", {})
     sql(
         dsn,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE %s AND pid <> pg_backend_pid()",
+        "SELECT pg_terminate_backend(pid, 120000) FROM pg_stat_activity WHERE query LIKE %s AND pid <> pg_backend_pid()",
         f"%{store.table.schema}%",
     )
     assert store.get("t") is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,15 +13,16 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from proxy import reserve
 
 pytest.importorskip("mlflow")
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_request_is_a_run_and_a_row(dsn: str, schema: str, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    reserved = reserve()
+    port = reserved.getsockname()[1]
     environ = {
         **os.environ,
         "DATABASE_URL": dsn,
@@ -53,7 +53,8 @@ def test_a_request_is_a_run_and_a_row(dsn: str, schema: str, tmp_path: Path) -> 
                 assert client.get("/sessions/").status_code == 200
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            process.wait(120)
+            reserved.close()
     with psycopg.connect(dsn) as conn:
         stored = conn.execute(
             f"SELECT thread_id, run_id, tests_passed, workflow_status FROM {schema}.session_states"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ import pytest
 from chaos.fleet import until
 from chaos.pair import Bouncer
 from conftest import open_folder
+from proxy import reserve
 from psycopg.conninfo import conninfo_to_dict
 from web_serving import served
 
@@ -49,11 +49,11 @@ class Listener:
         self._open = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self._open.wait(20)
+        assert self._open.wait(120)
 
     def _run(self) -> None:
         try:
-            with self._client.stream("GET", "/api/sessions/events", headers=self._headers, timeout=60) as answer:
+            with self._client.stream("GET", "/api/sessions/events", headers=self._headers, timeout=120) as answer:
                 assert answer.headers["content-type"].startswith("text/event-stream")
                 self._answer = answer
                 for line in answer.iter_lines():
@@ -78,7 +78,7 @@ class Listener:
     def wait(self, *threads: str) -> None:
         """Wait until each of *threads* was told."""
         with self._news:
-            told = self._news.wait_for(lambda: set(threads) <= {event["thread_id"] for event in self.events}, 20)
+            told = self._news.wait_for(lambda: set(threads) <= {event["thread_id"] for event in self.events}, 120)
         assert told, f"only {[event['thread_id'] for event in self.events]}"
 
     def stop(self) -> None:
@@ -225,7 +225,7 @@ async def test_a_client_that_does_not_read_is_dropped(store: SessionStore, monke
     stuck = live.EventStream(await hub.join(None), hub)
     answer = asyncio.create_task(stuck({"type": "http"}, connected, blocked))
     store.save_many([{"thread_id": f"t-{number}", "code": "1"} for number in range(6)])
-    await asyncio.wait_for(answer, 10)
+    await asyncio.wait_for(answer, 120)
     assert hub.dropped == 1
     assert stuck._client not in hub._clients
     await hub.close()
@@ -235,10 +235,7 @@ async def test_a_client_that_does_not_read_is_dropped(store: SessionStore, monke
 def test_silence_is_broken_by_a_heartbeat(store: SessionStore, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "HEARTBEAT", 0.2)
     with listening(url) as listener:
-        deadline = datetime.now(UTC) + timedelta(seconds=10)
-        while not any(line.startswith(":") for line in listener.lines):
-            assert datetime.now(UTC) < deadline
-            time.sleep(0.05)
+        until(lambda: any(line.startswith(":") for line in listener.lines))
 
 
 def test_an_outage_ends_no_stream_and_loses_no_change(server: Any) -> None:
@@ -246,10 +243,7 @@ def test_an_outage_ends_no_stream_and_loses_no_change(server: Any) -> None:
         store.save("first", {"code": "1"})
         listener.wait("first")
         server.stop()
-        deadline = datetime.now(UTC) + timedelta(seconds=30)
-        while ": away" not in listener.lines:
-            assert datetime.now(UTC) < deadline
-            time.sleep(0.05)
+        until(lambda: ": away" in listener.lines)
         server.start()
         store.save("second", {"code": "1"})
         listener.wait("second")
@@ -267,48 +261,42 @@ serve(SessionStore({dsn!r}, schema={schema!r}), port=0, ready=lambda url: print(
         url = process.stdout.readline().strip()
         with listening(url) as listener:
             process.send_signal(signal.SIGTERM)
-            assert listener.ended.wait(10)
-        assert process.wait(10) == 0
+            assert listener.ended.wait(120)
+        assert process.wait(120) == 0
 
 
 def test_uvicorn_alone_ends_the_streams_too(dsn: str, schema: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "--factory",
-        "langgraph_session_store.web:create_app",
-        "--port",
-        str(port),
-    ]
+    reserved = reserve()
+    port = reserved.getsockname()[1]
+    program = ["-m", "uvicorn", "--factory", "langgraph_session_store.web:create_app", "--port"]
+    command = [sys.executable, *program, str(port)]
     environ = {"DATABASE_URL": dsn, "PGOPTIONS": f"-c search_path={schema}", "PATH": "/usr/bin:/bin"}
-    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+    with reserved, subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         for line in process.stderr:
             if "running on" in line:
                 break
         with listening(f"http://127.0.0.1:{port}") as listener:
             process.send_signal(signal.SIGTERM)
-            assert listener.ended.wait(15)
+            assert listener.ended.wait(120)
         process.stderr.read()
-        process.wait(15)
+        process.wait(120)
 
 
 def test_two_workers_tell_the_same_changes(store: SessionStore, dsn: str, schema: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    reserved = reserve()
+    url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
     program = ["-m", "uvicorn", "--factory", "langgraph_session_store.web:create_app", "--workers", "2", "--port"]
     environ = {"DATABASE_URL": dsn, "PGOPTIONS": f"-c search_path={schema}", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, *program, url.rpartition(":")[2]]
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process, ExitStack() as stack:
+        stack.callback(reserved.close)
         stack.callback(process.terminate)
         assert process.stderr
         for line in process.stderr:
             if "startup complete" in line:
                 break
-        until(lambda: answers(url), 20)
+        until(lambda: answers(url))
         listeners: list[Listener] = []
         while len(listeners) < 100:  # the kernel chooses the worker
             listeners.append(stack.enter_context(listening(url)))
@@ -320,9 +308,9 @@ def test_two_workers_tell_the_same_changes(store: SessionStore, dsn: str, schema
         for listener in listeners:
             listener.wait("new")
         process.send_signal(signal.SIGTERM)
-        assert all(listener.ended.wait(15) for listener in listeners)
+        assert all(listener.ended.wait(120) for listener in listeners)
         process.stderr.read()
-        assert process.wait(15) == 0
+        assert process.wait(120) == 0
 
 
 def answers(url: str) -> bool:
@@ -337,19 +325,18 @@ def test_a_pooler_in_transaction_mode_is_no_hindrance(store: SessionStore, dsn: 
     store.save("before", {"code": "1"})
     target = conninfo_to_dict(dsn)
     place = str(target["host"]), int(target.get("port", 5432)), str(target["user"]), str(target["dbname"])
-    with Bouncer(open_folder(), *place) as way:
-        until((way.folder / ".s.PGSQL.6432").exists, 30)
-        with (
-            SessionStore(way.dsn, schema=schema) as pooled,
-            served(pooled) as client,
-            listening(str(client.base_url)) as listener,
-        ):
-            for number in range(3):
-                pooled.save(f"new-{number}", {"code": "1"})
-                assert len(client.get("/api/sessions").json()["sessions"]) == number + 2
-                assert client.get(f"/api/sessions/new-{number}").json()["code"] == "1"
-                assert len(client.get("/api/sessions/export.ndjson").text.splitlines()) == number + 2
-            listener.wait("new-0", "new-1", "new-2")
+    with (
+        Bouncer(open_folder(), *place) as way,
+        SessionStore(way.dsn, schema=schema) as pooled,
+        served(pooled) as client,
+        listening(str(client.base_url)) as listener,
+    ):
+        for number in range(3):
+            pooled.save(f"new-{number}", {"code": "1"})
+            assert len(client.get("/api/sessions").json()["sessions"]) == number + 2
+            assert client.get(f"/api/sessions/new-{number}").json()["code"] == "1"
+            assert len(client.get("/api/sessions/export.ndjson").text.splitlines()) == number + 2
+        listener.wait("new-0", "new-1", "new-2")
 
 
 async def test_the_reader_rests_when_nobody_listens(store: SessionStore) -> None:
@@ -364,6 +351,6 @@ async def test_the_reader_rests_when_nobody_listens(store: SessionStore) -> None
     assert hub.clients == 0
     again = await hub.join(None)
     store.save("new", {"code": "1"})
-    await asyncio.wait_for(again.news.wait(), 10)
+    await asyncio.wait_for(again.news.wait(), 120)
     await hub.close()
     await reads.close()

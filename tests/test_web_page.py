@@ -233,6 +233,7 @@ def test_axe_finds_nothing_serious(browser: Browser, store: SessionStore, url: s
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
     )
+    context.set_default_timeout(60_000)
     page = context.new_page()
     for address in (url, f"{url}/?topic=graphs&workflow_status=failed", f"{url}/session?thread_id=t-0119"):
         opened(page, address)

@@ -31,7 +31,7 @@ FORMS = {
     "stateful": ["--phases", "stateful", "--max-examples", "10"],
 }
 
-pytestmark = pytest.mark.skipif(BINARY is None, reason="schemathesis is not installed")
+pytestmark = pytest.mark.requires("schemathesis")
 
 
 @pytest.mark.skipif(LONG, reason="the long form holds it")

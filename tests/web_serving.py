@@ -35,7 +35,7 @@ def running(app: FastAPI) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(120)
         assert not thread.is_alive(), "the server did not stop"
 
 
@@ -44,7 +44,7 @@ def served(store: Any, **options: Any) -> Iterator[httpx.Client]:
     """Serve `create_app` on *store*; yields a client."""
     with (
         running(create_app(store, **options)) as url,
-        httpx.Client(base_url=url, timeout=20, trust_env=False) as client,
+        httpx.Client(base_url=url, timeout=120, trust_env=False) as client,
     ):
         yield client
 

@@ -37,7 +37,7 @@ def tell(**figures: object) -> None:
     sys.stdout.write(f"\nFIGURES {test}: {said}\n")
 
 
-def until(condition: Callable[[], bool], seconds: float = 60.0, pause: float = 0.05) -> float:
+def until(condition: Callable[[], bool], seconds: float = 120.0, pause: float = 0.05) -> float:
     """Wait for *condition*; return how long that took."""
     began = time.monotonic()
     while not condition():
@@ -108,7 +108,7 @@ class Fleet:
             for process in self.processes.values():
                 process.terminate()
             for process in self.processes.values():
-                process.wait(30)
+                process.wait(120)
 
     @property
     def names(self) -> list[str]:
@@ -162,7 +162,7 @@ class Fleet:
     def behind(self) -> list[str]:
         """Return threads whose row heard of the start of a run that never ended, and after that of an older run's end.
 
-        By design that fills only NULL (DESIGN.md, section 6): the row keeps the content from before both, and the history has all.
+        By design that fills only NULL: the row keeps the content from before both, and the history has all.
         """
         return [thread for thread, legal in self._apart() if legal]
 
@@ -184,7 +184,7 @@ class Fleet:
             thread for slot in self.names for thread, _ in set(self.read(slot, "began")) - set(self.read(slot, "done"))
         }
 
-    def settle(self, seconds: float = 30.0) -> float:
+    def settle(self, seconds: float = 120.0) -> float:
         """Start another process's recorder, which adopts what is left; return after how long nothing promised is missing."""
         with recorder(self.dsn, self.schema, self.spool) as subject:
             fresh = Content("fresh", time.monotonic_ns())

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +16,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from langgraph_session_store.embedded.programs import Account, find_programs
+
+from .fleet import until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,13 +52,13 @@ class Pair:
             "--locale=C",
             "--no-sync",
         )
+        if self._synchronous:  # before it starts: what is set later is heard of a moment later
+            with Path(self.data("a"), "postgresql.conf").open("a") as file:
+                file.write("synchronous_standby_names = '*'\n")
         self.start("a")
         slot = ["-C", "-S", "b", "-X", "stream", "-c", "fast", "-R", "--no-sync"]
         self._run("pg_basebackup", "-h", f"{self.folder}/a", "-U", "postgres", "-D", self.data("b"), *slot)
         self.start("b")
-        if self._synchronous:
-            self.execute("a", "ALTER SYSTEM SET synchronous_standby_names = '*'")
-            self.execute("a", "SELECT pg_reload_conf()")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,8 +98,7 @@ class Pair:
     @property
     def connected(self) -> bool:
         """Whether the standby hears of what the primary commits."""
-        with psycopg.connect(self.dsn_of("a"), autocommit=True) as connection:
-            return bool(connection.execute("SELECT pid FROM pg_stat_replication").fetchall())
+        return self.ask("a", "SELECT FROM pg_stat_replication")
 
     def kill(self, name: str) -> None:
         self.signal(name, signal.SIGKILL)
@@ -107,11 +109,17 @@ class Pair:
             return
         postmaster = psutil.Process(pid)
         for process in (postmaster, *postmaster.children(recursive=True)):
-            process.send_signal(number)
+            with suppress(psutil.NoSuchProcess):  # some come and go, and all end when they miss their parent
+                process.send_signal(number)
 
     def execute(self, name: str, text: str) -> None:
         with psycopg.connect(self.dsn_of(name), autocommit=True) as connection:
             connection.execute(text.encode())
+
+    def ask(self, name: str, text: str) -> bool:
+        """Return whether the query finds any row."""
+        with psycopg.connect(self.dsn_of(name), autocommit=True) as connection:
+            return bool(connection.execute(text.encode()).fetchall())
 
     def _run(self, program: str, *words: str) -> None:
         code, said = self._account.run(self._bin / program, *words, cwd=self.folder)
@@ -154,7 +162,16 @@ class Bouncer:
         return tuple(map(int, said.split()[1].split(".")[:2]))
 
     def __enter__(self) -> Self:
+        until(self._serves)
         return self
+
+    def _serves(self) -> bool:
+        assert self.process.poll() is None, "it did not start"
+        try:
+            psycopg.connect(self.dsn, connect_timeout=30).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()

@@ -31,7 +31,7 @@ async def work_on_a_loop() -> None:
     for number in range(RUNS):
         await runnable.ainvoke(inputs(Content("served", number)), config(f"t-{number}"))
     ready()
-    await asyncio.sleep(60)
+    await asyncio.sleep(600)
 
 
 def ready() -> None:
@@ -45,7 +45,7 @@ def main(how: str) -> None:
         case "plain":
             work()
             ready()
-            time.sleep(60)
+            time.sleep(600)
         case "end":
             work()
             ready()
@@ -64,7 +64,7 @@ def main(how: str) -> None:
             child.start()
             child.join()
             ready()
-            time.sleep(60)
+            time.sleep(600)
 
 
 if __name__ == "__main__":

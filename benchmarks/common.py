@@ -118,7 +118,8 @@ def server_clock(dsn: str) -> Callable[[], float]:
     assert postmaster is not None
 
     def seconds() -> float:
-        total = 0.0
+        ended = postmaster.cpu_times()
+        total = ended.children_user + ended.children_system
         for process in postmaster.children():
             with contextlib.suppress(psutil.NoSuchProcess):
                 total += sum(process.cpu_times()[:2])
@@ -151,8 +152,12 @@ class Contest:
         return statistics.median(self.times[name])
 
     def ratio(self, name: str, to: str) -> float:
-        """Return how many times as long *name* takes as *to*."""
-        return self.median(name) / self.median(to)
+        """Return how many times as long *name* takes as *to* in the same turn: the median over the turns."""
+        return statistics.median(self.ratios(name, to))
+
+    def ratios(self, name: str, to: str) -> list[float]:
+        """Return how many times as long *name* took as *to*, turn by turn."""
+        return [one / other for one, other in zip(self.times[name], self.times[to], strict=False)]
 
     def result(self) -> dict[str, Any]:
         """Return medians, p99 and minima in milliseconds, and ratios to the first candidate."""
@@ -166,6 +171,7 @@ class Contest:
                     "min_ms": round(min(times) * 1000, 3),
                     "rounds": len(times),
                     "ratio": round(self.ratio(name, first), 3),
+                    "ratio_quartiles": quartiles(self.ratios(name, first), 3),
                 }
                 for name, times in self.times.items()
             },

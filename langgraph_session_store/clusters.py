@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from . import display
+from .columns import TableColumn
 from .errors import ConfigError
-from .frames import drawing, extra
+from .frames import drawing, extra, to_pandas
 from .session import success_rate
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _RARE: Final = 50  # from so many texts on, a word of only one of them is left o
 _MEASURED: Final = 2000  # texts that the silhouette is taken of
 _DRAWN: Final = 1000  # points of a picture
 _CATEGORY: Final = 0.5  # the length of what categories add to a text of length 1
+_COLUMNS: Final = {"thread_id": "text", "cluster": "integer", "cluster_name": "text"}
 _WORD: Final = re.compile(r"[^\W\d_]{2,}")
 _URL: Final = re.compile(r"https?://\S+")
 _PLURAL: Final = re.compile(r"(?<=ch|sh|ss)es$|(?<=[xzo])es$|(?<=[^sui])s$")
@@ -83,15 +85,8 @@ class Clusters:
 
     def to_pandas(self) -> pd.DataFrame:
         """Return ``thread_id``, ``cluster`` (number) and ``cluster_name`` of each row: merge it with the rows on thread_id."""
-        pandas = extra("clusters", "pandas")
-        names = [self.groups[number].name for _, number in self.members]
-        columns = {
-            "thread_id": pandas.array([thread_id for thread_id, _ in self.members], dtype="string"),
-            "cluster": pandas.array([number for _, number in self.members], dtype="Int64"),
-            "cluster_name": pandas.array(names, dtype="string"),
-        }
-        found: pd.DataFrame = pandas.DataFrame(columns)
-        return found
+        rows = (dict(zip(_COLUMNS, (*told, self.groups[told[1]].name), strict=True)) for told in self.members)
+        return to_pandas(rows, [TableColumn(name, kind) for name, kind in _COLUMNS.items()])
 
     def plot(self) -> Figure:
         """Draw the sessions as points, the nearer the more alike, one look per group."""
@@ -157,9 +152,8 @@ def cluster_sessions(
             raise ConfigError(f"the rows have no field {name}; there are {', '.join(map(str, sessions[0]))}")
     keys = [_key(session, fields, kinds) for session in sessions]
     distinct = sorted(set(keys))
-    with extra("clusters", "threadpoolctl").threadpool_limits(
-        1
-    ):  # more are slower on small matrices, and add in any order
+    # more threads are slower on small matrices, and add in any order
+    with extra("clusters", "threadpoolctl").threadpool_limits(1):
         found = _find(distinct, embeddings, groups, seed)
     return _told(sessions, keys, distinct, found)
 

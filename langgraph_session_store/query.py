@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Identifier
 
 from .sql import load
 
@@ -31,13 +31,15 @@ NAME_BYTES: Final = 63
 class Query(Generic[T_co]):
     """One statement: its text, its values, and how its rows and row count are read.
 
-    *prepare* it where planning would take as long as running it, and no value could want another plan.
+    *prepare* it where planning would take as long as running it, and no value could want another plan. While the server works on
+    a *long* one, the client has time for something else.
     """
 
     sql: bytes
     params: Mapping[str, Any]
     read: Callable[[Rows, int], T_co]
     prepare: bool = False
+    long: bool = False
 
 
 Steps = Generator[Query[Any], Any, T]
@@ -90,9 +92,14 @@ def name(*parts: str) -> SQL:
     return SQL(Identifier(*parts).as_string(None).replace("%", "%%"))
 
 
-def names(columns: Iterable[str]) -> Composed:
+def names(columns: Iterable[str]) -> SQL:
     """Return quoted names with commas between them."""
-    return SQL(", ").join(map(name, columns))
+    return _listed(tuple(columns))
+
+
+@lru_cache(maxsize=512)
+def _listed(columns: tuple[str, ...]) -> SQL:
+    return SQL(SQL(", ").join(map(name, columns)).as_string(None))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -76,14 +77,19 @@ class Order:
     keys: tuple[Key, ...]
 
     @property
-    def sql(self) -> Composable:
+    def sql(self) -> SQL:
         """What stands behind ORDER BY."""
-        return SQL(", ").join(key.sql for key in self.keys)
+        return _ordered(self.keys)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The columns that a row must have for `next_cursor`."""
         return tuple(key.column.name for key in self.keys)
+
+
+@lru_cache(maxsize=256)
+def _ordered(keys: tuple[Key, ...]) -> SQL:
+    return SQL(SQL(", ").join(key.sql for key in keys).as_string(None))
 
 
 def fingerprint(condition: Condition, order: Order) -> str:

@@ -33,9 +33,10 @@ import orjson
 import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
+from pydantic_core import from_json
 
 from ..driver import translated
-from ..errors import ConfigError, DataError, MissingExtraError
+from ..errors import DataError, MissingExtraError
 from ..filters import sqltypes
 
 if TYPE_CHECKING:
@@ -50,12 +51,7 @@ if TYPE_CHECKING:
 _DECIMAL: Final = re.compile(r"(?:numeric|decimal)\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)", re.ASCII | re.IGNORECASE)
 _DECIMAL_DIGITS: Final = 38  # polars and DuckDB have no wider decimals
 _BATCH_BYTES: Final = 4 << 20  # larger ones leave the processor's cache and are slower
-_BIG_INTEGER: Final = r"\d{19}"  # in JSON: orjson would make it a float
 _YEARS: Final = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
-_RUN_ID: Final = re.compile(
-    r"[a-zA-Z0-9][\w-]{0,255}", re.ASCII
-)  # what MLflow lets an id be; nothing that its filter would read
-_RUNS_AT_ONCE: Final = 1000  # MLflow's filter parser refuses 5000
 _AS_TEXT: Final = (sqltypes.ID, sqltypes.OTHER)  # what ADBC has no plain Arrow type for
 
 
@@ -114,36 +110,17 @@ def read_pandas(batches: pa.RecordBatchReader, columns: Sequence[TableColumn], *
     if arrow:
         return _arrow_frame(batches.read_all())
     objects: dict[str, list[Any]] = {column.name: [] for column in columns if _is_json(column)}
-    kept = [column.name for column in columns if column.name not in objects]
+    schema = _wide(arrow_schema([column for column in columns if column.name not in objects]))
     parts = []
     for batch in batches:
         with _uncollected():
             for name, values in objects.items():
                 values.extend(_parsed(batch.column(name)))
-        parts.append(batch.select(kept))
-    schema = arrow_schema([column for column in columns if column.name not in objects])
+        kept = batch.select(schema.names)
+        kept = kept.cast(schema) if schema.names else kept  # which forgets its length without a column
+        # A batch of ADBC is freed as a whole: what is kept is copied, so that the texts of JSON are not.
+        parts.append(pa.ipc.read_record_batch(kept.serialize(), schema))
     return _frame(pa.Table.from_batches(parts, schema), columns, objects)
-
-
-def with_mlflow(frame: pd.DataFrame, *, tracking_uri: str | None = None) -> pd.DataFrame:
-    """Return *frame* with the MLflow run of each row's ``run_id``: ``run_name``, ``params.<name>``, ``metrics.<name>``.
-
-    Rows keep their order and index; those without a run, or whose run or experiment is deleted, have NA. A name that *frame* has
-    already gets the suffix ``_mlflow``. *tracking_uri* defaults to MLflow's own. Needs pandas and mlflow.
-    """
-    pandas = extra("with_mlflow", "pandas")
-    if "run_id" not in frame:
-        raise ConfigError("with_mlflow needs the column run_id: add it to fields=")
-    keys = [key if isinstance(key, str) else None for key in frame["run_id"]]
-    runs = _mlflow_runs({key for key in keys if key is not None and _RUN_ID.fullmatch(key)}, tracking_uri)
-    joined = [runs.get(key or "", {}) for key in keys]
-    added = {}
-    for name in sorted({name for run in runs.values() for name in run} | {"run_name"}, key=_run_column):
-        kind = "Float64" if name.startswith("metrics.") else "string"
-        unique = f"{name}_mlflow" if name in frame else name
-        added[unique] = pandas.array([run.get(name) for run in joined], dtype=kind)
-    found: pd.DataFrame = pandas.concat([frame, pandas.DataFrame(added, index=frame.index)], axis=1)
-    return found
 
 
 def extra(what: str, module: str) -> Any:
@@ -164,35 +141,12 @@ def json_text(value: object) -> str:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
-def _run_column(name: str) -> tuple[int, str]:
-    return ("run_name", "params", "metrics").index(name.partition(".")[0]), name
-
-
-def _mlflow_runs(run_ids: set[str], tracking_uri: str | None) -> dict[str, dict[str, Any]]:
-    """Return the columns of the runs that exist, over all experiments."""
+def json_value(text: str | bytes) -> Any:
+    """Return the value of JSON *text*, integers exactly."""
     try:
-        from mlflow import MlflowClient  # type: ignore[attr-defined,unused-ignore]  # not in mlflow-tracing
-    except ImportError:
-        raise MissingExtraError("with_mlflow", "mlflow") from None
-    client, wanted, runs = MlflowClient(tracking_uri=tracking_uri), sorted(run_ids), {}
-    experiments = _pages(client.search_experiments) if wanted else []
-    places = [experiment.experiment_id for experiment in experiments]
-    for start in range(0, len(wanted) if places else 0, _RUNS_AT_ONCE):
-        chosen = ",".join(f"'{run_id}'" for run_id in wanted[start : start + _RUNS_AT_ONCE])
-        for run in _pages(client.search_runs, places, f"attributes.run_id IN ({chosen})"):
-            runs[run.info.run_id] = {
-                "run_name": run.info.run_name,
-                **{f"params.{name}": value for name, value in run.data.params.items()},
-                **{f"metrics.{name}": value for name, value in run.data.metrics.items()},
-            }
-    return runs
-
-
-def _pages(search: Any, *what: Any) -> list[Any]:
-    found = list(page := search(*what))
-    while page.token:
-        found += (page := search(*what, page_token=page.token))
-    return found
+        return from_json(text)
+    except ValueError:  # nested more deeply than it follows
+        return json.loads(text)
 
 
 def _pyarrow() -> Any:
@@ -300,11 +254,11 @@ def _within_python(pa: Any, array: Any) -> Any:
 
 
 def _parsed(texts: Any) -> list[Any]:
-    """Return the values of JSON *texts*, integers exactly."""
+    """Return the values of JSON *texts*, which are read as one array: a Python text of each would take longer than its value."""
     pa = _pyarrow()
-    big = pa.compute.any(pa.compute.match_substring_regex(texts, _BIG_INTEGER)).as_py()
-    load = json.loads if big else orjson.loads
-    return [None if text is None else load(text) for text in texts.to_pylist()]
+    joined = pa.compute.binary_join(pa.ListArray.from_arrays([0, len(texts)], texts.fill_null("null")), ",")
+    values: list[Any] = json_value(b"[" + joined[0].as_buffer() + b"]")
+    return values
 
 
 @contextmanager
@@ -326,6 +280,12 @@ def _arrow_frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
+def _wide(schema: pa.Schema) -> pa.Schema:
+    """Return *schema* with the strings that pandas keeps, which it would copy others to."""
+    pa = _pyarrow()
+    return pa.schema([field.with_type(pa.large_string()) if field.type == pa.string() else field for field in schema])
+
+
 def _frame(table: pa.Table, columns: Sequence[TableColumn], objects: Mapping[str, list[Any]]) -> pd.DataFrame:
     """Return *table* with pandas' own nullable types, and *objects* as the columns that they are."""
     pa, pandas = _pyarrow(), extra("a frame", "pandas")
@@ -334,6 +294,7 @@ def _frame(table: pa.Table, columns: Sequence[TableColumn], objects: Mapping[str
         pa.float64(): pandas.Float64Dtype(),
         pa.bool_(): pandas.BooleanDtype(),
         pa.string(): pandas.StringDtype("pyarrow"),
+        pa.large_string(): pandas.StringDtype("pyarrow"),
     }
     for place, field in enumerate(table.schema):
         if pa.types.is_decimal(field.type):

@@ -215,7 +215,10 @@ def _fold(plan: _Plan, rows: Rows) -> Analytics:
         sets[part] = [replace(cell, percentiles=percentiles.get((part, cell.at(part)))) for cell in cells]
     (total,) = sets[frozenset()]
     counts = {
-        dimension: {cell.values[dimension]: cell.total for cell in sets.get(frozenset({dimension}), ())}
+        dimension: {
+            cell.values[dimension]: cell.total
+            for cell in sorted(sets.get(frozenset({dimension}), ()), key=attrgetter("total"), reverse=True)
+        }
         for dimension in ("workflow_status", *_COUNTED)
     }
     groups = _slices(plan, sets, frozenset(plan.groups)) if plan.group_by else []

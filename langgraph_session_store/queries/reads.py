@@ -47,8 +47,10 @@ def get(table: Table, thread_id: object) -> Query[Session | None]:
 
 @lru_cache(maxsize=64)
 def _one(table: Table) -> tuple[bytes, Callable[[Rows, int], Session | None]]:
+    keys = [column.name for column in table.columns]
+
     def read(rows: Rows, _: int) -> Session | None:
-        return next(_sessions(table.columns, rows), None)
+        return Session(zip(keys, rows[0], strict=True)) if rows else None
 
     return statement(load("select_session"), table=table.full, columns=_names(table.columns)), read
 

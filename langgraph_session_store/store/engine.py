@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import select
 import sys
@@ -19,10 +18,10 @@ import psycopg
 from psycopg.adapt import AdaptersMap
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
-from pydantic_core import from_json
 
 from ..conninfo import connection_errors
 from ..errors import UnavailableError
+from ..frames import json_value
 from ..query import drive
 from .base import BaseStore
 
@@ -37,13 +36,6 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 AsyncConnection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
-def _json(text: str | bytes) -> Any:
-    try:
-        return from_json(text)
-    except ValueError:  # nested more deeply than it follows
-        return json.loads(text)
-
-
 class _Adapting:
     """How values are read: as psycopg does, but jsonb four times as fast."""
 
@@ -51,7 +43,7 @@ class _Adapting:
     connection = None
 
 
-set_json_loads(_json, _Adapting)
+set_json_loads(json_value, _Adapting)
 _UNPREPARED: Final[dict[str, Any]] = {
     "autocommit": True,
     "prepare_threshold": None,  # PgBouncer hands connections around

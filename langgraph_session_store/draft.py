@@ -13,34 +13,31 @@ if TYPE_CHECKING:
 class Draft:
     """A *record* as far as it is filled. An instance is made only for what wants one: a validator, a status method."""
 
-    __slots__ = ("_instance", "_record", "fields", "given")
+    __slots__ = ("_instance", "_record", "fields")
 
     def __init__(self, record: type[SessionRecord]) -> None:
         self._record = record
         self._instance: SessionRecord | None = None
-        self.fields = _template(record).__dict__.copy()
-        """The value of each field, at first its default."""
-        self.given: set[str] = set()
-        """The fields that were set."""
+        self.fields: dict[str, Any] = {}
+        """Valid values that the instance, if there is one, does not have yet."""
 
     @property
     def instance(self) -> SessionRecord:
         """The record itself."""
         if self._instance is None:
             template = _template(self._record)
-            extra, private = copy(template.__pydantic_extra__), copy(template.__pydantic_private__)
-            self._instance = _made(self._record, self.fields, self.given, extra, private)
+            extra, private = template.__pydantic_extra__, template.__pydantic_private__
+            self._instance = _made(self._record, template.__dict__.copy(), set(), copy(extra), copy(private))
+        self._instance.__dict__.update(self.fields)
+        self._instance.__pydantic_fields_set__.update(self.fields)
+        self.fields.clear()
         return self._instance
 
     def validate(self, name: str, value: object) -> object:
         """Set a field to the valid form of *value*, and return that."""
         instance = self.instance
         self._record.__pydantic_validator__.validate_assignment(instance, name, value)
-        self.fields, self.given = (
-            instance.__dict__,
-            instance.__pydantic_fields_set__,
-        )  # Pydantic may have made them anew
-        return self.fields[name]
+        return instance.__dict__[name]
 
 
 @lru_cache(maxsize=128)

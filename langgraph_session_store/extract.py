@@ -54,6 +54,7 @@ class _Plan:
     """A field, with all that does not depend on the state."""
 
     field: RecordField
+    name: str
     set: Slot
     fill: Slot
     default: Slot
@@ -86,6 +87,7 @@ def extract(
     slots: list[Slot] = []
     values: list[Value] = []
     rejected: dict[str, dict[str, object]] = {}
+    value: Value
     for plan in _plans(record):
         raw: object = _MISSING
         channel: str | int | None
@@ -103,9 +105,15 @@ def extract(
             else:
                 if start and (channel is None or channel in reducers):
                     slot = plan.fill
-                value = None if raw is None else _store(plan, raw, draft, redact)
+                if raw is None:
+                    value = None
+                elif type(raw) is plan.exact and redact is None:  # nearly all: each call less counts, the graph waits
+                    value = plan.convert(raw)
+                    draft.fields[plan.name] = raw[:] if isinstance(raw, list) else raw  # a list is the graph's own
+                else:
+                    value = _store(plan, raw, draft, redact)
         except Exception as error:
-            value = None
+            value = draft.fields[plan.name] = None
             _note(rejected, plan, error, raw, hide=plan.hidden or redact is not None)
         slots.append(slot)
         values.append(value)
@@ -115,7 +123,7 @@ def extract(
 
 def field_value(record: type[SessionRecord], name: str, value: object) -> Value:
     """Return what the column of the field *name* holds for *value*; DataError, without the value, if it cannot."""
-    plan = next(plan for plan in _plans(record) if plan.field.name == name)
+    plan = next(plan for plan in _plans(record) if plan.name == name)
     try:
         return None if value is None else _store(plan, value, Draft(record), None)
     except Exception as error:
@@ -131,6 +139,7 @@ def _plans(record: type[SessionRecord]) -> tuple[_Plan, ...]:
         convert = converter(field)
         return _Plan(
             field=field,
+            name=field.name,
             set=slot(field, "set"),
             fill=slot(field, "fill"),
             default=slot(field, "default"),
@@ -154,6 +163,8 @@ def _find(sources: tuple[Source, ...], state: object, *, start: bool) -> tuple[o
     channel: str | int | None = None
     for source in sources:
         if isinstance(source, tuple):
+            if type(state) is dict and source[0] not in state and type(source[0]) is str:
+                continue
             value = state
             for segment in source:
                 value = _step(value, segment)
@@ -242,33 +253,24 @@ def _declared(field: RecordField, convert: Callable[[Any], Value]) -> Callable[[
 
 def _store(plan: _Plan, raw: object, draft: Draft, redact: Redact | None) -> Value:
     """Return what the column holds for *raw*, and set the field of *draft* to its validated value."""
-    name = plan.field.name
     value = raw
     text: str | None = None
-    try:
-        if redact is None and type(raw) is plan.exact:
-            draft.fields[name] = raw.copy() if type(raw) is list else raw  # a list is the graph's own
-            draft.given.add(name)
-            return plan.convert(raw)
-        exposed = redact is None and not plan.hidden
-        if plan.is_json:
-            text = plain_json(raw)
-            if text is None or not exposed:
-                # Pydantic would consume a generator, and a redacting callable change the graph's own objects.
-                text = text or tolerant_json(raw)
-                value = from_json(text)
-        else:
-            value = plain(raw)
-        valid = draft.validate(name, value)
-        if not exposed:
-            return _redacted(plan, valid, redact)
-        # An iterator is Pydantic's own, of a field of Iterable, and validates only what is taken from it.
-        if text is not None and (valid is value or valid == value or isinstance(valid, Iterator)):
-            return text
-        return plan.convert(valid)
-    except Exception:
-        draft.fields[name] = None
-        raise
+    exposed = redact is None and not plan.hidden
+    if plan.is_json:
+        text = plain_json(raw)
+        if text is None or not exposed:
+            # Pydantic would consume a generator, and a redacting callable change the graph's own objects.
+            text = text or tolerant_json(raw)
+            value = from_json(text)
+    else:
+        value = plain(raw)
+    valid = draft.validate(plan.name, value)
+    if not exposed:
+        return _redacted(plan, valid, redact)
+    # An iterator is Pydantic's own, of a field of Iterable, and validates only what is taken from it.
+    if text is not None and (valid is value or valid == value or isinstance(valid, Iterator)):
+        return text
+    return plan.convert(valid)
 
 
 def _redacted(plan: _Plan, value: object, redact: Redact | None) -> Value:
@@ -278,7 +280,7 @@ def _redacted(plan: _Plan, value: object, redact: Redact | None) -> Value:
         elif plan.field.redact is not False:
             value = plan.field.redact(value)
         if redact is not None:
-            value = redact(plan.field.name, value)
+            value = redact(plan.name, value)
     except Exception:
         value = MASK
     try:
@@ -312,7 +314,7 @@ def _note(rejected: dict[str, dict[str, object]], plan: _Plan, error: Exception,
     if raw is not _MISSING:
         note["kind"] = type(raw).__name__
         note["preview"] = MASK if hide else _preview(raw)
-    rejected[plan.field.name] = note
+    rejected[plan.name] = note
 
 
 def _reason(error: Exception, *, hide: bool) -> str:

@@ -28,7 +28,11 @@ def resolve(metadata: Mapping[str, Any], configured: RunIdSource = None) -> str 
     ``MLFLOW_RUN_ID``. None where nothing is known; never raises.
     """
     return (
-        named(metadata) or _valid(_configured(configured)) or active_run_id() or _valid(os.environ.get("MLFLOW_RUN_ID"))
+        named(metadata)
+        or (configured and _valid(_configured(configured)))
+        or active_run_id()
+        or _valid(os.environ.get("MLFLOW_RUN_ID"))
+        or None
     )
 
 
@@ -40,7 +44,7 @@ def named(metadata: Mapping[str, Any]) -> str | None:
 def active_run_id() -> str | None:
     """Return the id of MLflow's active run in this thread, None without one or without a whole MLflow."""
     run = _ask("mlflow.tracking.fluent", "active_run")
-    return _valid(getattr(getattr(run, "info", None), "run_id", None))
+    return None if run is None else _valid(getattr(getattr(run, "info", None), "run_id", None))
 
 
 def active_trace_id() -> str | None:

@@ -80,7 +80,7 @@ class Writer:
         self._pump = Pump(self._intake, self._sink, self._clock)
         self._thread: threading.Thread | None = None
         self._life = threading.RLock()  # guards the thread's beginning
-        self._starting = self._over = False
+        self._starting = self._runs = False
         self._work = threading.Event()  # there may be something to write
         self._hurry = threading.Event()  # somebody waits for it: no rest
         self._stop = threading.Event()
@@ -92,7 +92,8 @@ class Writer:
         try:
             if self._pid != os.getpid():  # forked without Python's knowledge, as uwsgi does
                 self._forked()
-            self.start()
+            if not self._runs or self._stop.is_set():
+                self.start()
             self._intake.accept(row)
             if not self._work.is_set():
                 self._work.set()
@@ -161,20 +162,17 @@ class Writer:
                 self._stop.clear()  # a thread that was told to stop, and did not yet, goes on
                 if self._runs:
                     return
-                self._over = False
                 if (left := self._intake.renew()) is not None:
                     self._pump.forget(left)
                 thread = threading.Thread(target=self._run, name="session-store-writer", daemon=True)
+                self._thread, self._runs = thread, True
                 thread.start()
-                self._thread = thread
             except RuntimeError:
-                pass  # the interpreter is shutting down, or the system has no more threads: the spool keeps it all
+                self._runs = (
+                    False  # the interpreter is shutting down, or the system has no more threads: the spool keeps it all
+                )
             finally:
                 self._starting = False
-
-    @property
-    def _runs(self) -> bool:
-        return self._thread is not None and not self._over
 
     def close(self, timeout: float = 5.0, *, hasty: bool = False) -> bool:
         """Flush, stop the thread and disconnect; return whether nothing is left. A later `submit` opens the writer again.
@@ -214,7 +212,7 @@ class Writer:
         try:
             self._take_turns()
         except BaseException:
-            self._over = True  # the next event starts another thread
+            self._runs = False  # the next event starts another thread
             raise
 
     def _take_turns(self) -> None:
@@ -243,8 +241,8 @@ class Writer:
         with self._life:
             if self._stop.is_set():
                 self._intake.let_go()
-                self._over = True
-            return self._over
+                self._runs = False
+            return not self._runs
 
     def _forked(self) -> None:
         self._pump.inherited()

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import psycopg
 from agent import State, Workload
 from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
@@ -96,6 +97,22 @@ class Nothing(BaseCallbackHandler):
         """Do nothing."""
 
 
+class Written(Nothing):
+    """Puts each start and end on the local disk as bare JSON: what nothing that loses no run can do without."""
+
+    def __init__(self) -> None:
+        super().__init__(inline=True)
+        self._file = os.open(tempfile.mkstemp(prefix="lgss-")[1], os.O_WRONLY | os.O_APPEND)
+
+    def on_chain_start(self, _serialized: Any, inputs: Any, **_more: Any) -> None:
+        """Write what the run starts with."""
+        os.write(self._file, orjson.dumps(inputs))
+
+    def on_chain_end(self, outputs: Any, **_more: Any) -> None:
+        """Write what the run ends with."""
+        os.write(self._file, orjson.dumps(outputs))
+
+
 def nothing(setting: Setting, mode: str, _loop: object) -> Iterator[Candidate]:
     """Yield handlers that do nothing: the floor of everything that is a callback."""
     graph = setting.graph(mode)
@@ -106,8 +123,11 @@ def nothing(setting: Setting, mode: str, _loop: object) -> Iterator[Candidate]:
 
 
 def ours(setting: Setting, mode: str, _loop: object) -> Iterator[Candidate]:
-    """Yield the floor, and the recorder in each durability mode."""
+    """Yield the floor, the limit of what is durable, and the recorder in each durability mode."""
     yield next(nothing(setting, mode, None))
+    yield Candidate(
+        "JSON in a file, root only", setting.graph(mode).with_config(callbacks=CallbackManager([Written()]))
+    )
     for durability in DURABILITIES:
         yield recorded(setting, mode, durability)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _REST = """`session-store serve` and `create_app(store)` serve these routes; the document itself is at `/openapi.json`, with the types of
 your own record. Where a token is set, all but `/healthz`, `/readyz` and the page ask for `Authorization: Bearer ...`. Errors are
 `application/problem+json` (RFC 9457). `GET /api/sessions/events` is the live stream
-(server-sent events), `/` the dashboard."""
+(server-sent events), `/` the dashboard. HEAD answers what GET would, without the body."""
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+(?:examples|tests|benchmarks|[A-Z])[^)]*)\)")
 
 

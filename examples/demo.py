@@ -61,7 +61,7 @@ def main() -> None:
         with SessionRecorder(store, user_id=USER) as recorder:
             graph = recorder.attach(build_graph(author))
             run_all(entries, prefix, graph, mlflow, console)
-        show_rows(store, mlflow, console)
+        show_rows(store, {f"{prefix}-{entry['task_id']}" for entry in entries}, mlflow, console)
         if options.chart:
             store.analytics(group_by="topic", user_id=USER).plot().savefig(options.chart, dpi=160)
         show_next_steps(options, console)
@@ -125,12 +125,13 @@ def run_all(entries: list[Entry], prefix: str, graph: Any, mlflow: ModuleType, c
             raise
 
 
-def show_rows(store: SessionStore, mlflow: ModuleType, console: Console) -> None:
-    """Print the latest rows, the slowest of the summary view, and counts by topic and difficulty."""
+def show_rows(store: SessionStore, solved: set[str], mlflow: ModuleType, console: Console) -> None:
+    """Print the latest rows, the slowest of the summary view, counts by topic and difficulty, and how many of *solved* were linked."""
     rows = store.query(user_id=USER, order_by="-updated_at", limit=1000)
     columns: tuple[str, ...] = ("thread_id", "topic", "difficulty", "workflow_status", "code_attempts", "run_id")
     latest = ([*(row[column] for column in columns[:-1]), row["run_id"][:8]] for row in rows[:SHOWN])
-    console.print(as_table("The latest rows", columns, latest))
+    heads = ("thread_id", "topic", "difficulty", "status", "attempts", "MLflow run")
+    console.print(as_table("The latest rows", heads, latest))
 
     columns = ("thread_id", "problem", "code", "tests passed", "test cases", "seconds")
     with psycopg.connect(**store.target.kwargs()) as connection:
@@ -148,8 +149,11 @@ def show_rows(store: SessionStore, mlflow: ModuleType, console: Console) -> None
         run.info.run_id: run.data.tags["thread_id"]
         for run in mlflow.search_runs(output_format="list", max_results=50_000)
     }
-    right = sum(threads.get(row["run_id"]) == row["thread_id"] for row in rows)
-    console.print(f"{right} of {len(rows)} rows name the MLflow run that was opened for their thread.")
+    ours = [row for row in rows if row["thread_id"] in solved]
+    right = sum(threads.get(row["run_id"]) == row["thread_id"] for row in ours)
+    console.print(f"{right} of {len(ours)} rows name the MLflow run that was opened for their thread.")
+    if others := len(rows) - len(ours):
+        console.print(f"The other {others} rows in these tables are of earlier demos.")
 
 
 def rounded(number: float | None, digits: int) -> str:

@@ -270,6 +270,23 @@ def test_drain_stores_what_a_dead_process_left(run: Any, store: SessionStore, sp
     assert run("drain").stdout.startswith("Nothing to store")
 
 
+def test_drain_that_runs_out_of_time_says_what_is_left(
+    run: Any, store: SessionStore, spool: Spool, folder: Path
+) -> None:
+    run("init")
+    spool.append(*event(store, "s-1", workflow_status="completed"))
+    spool.close()
+    assert "Would store" in run("drain", "--dry-run").stdout
+    assert json.loads(run("drain", "--dry-run", "--json").stdout)["left_bytes"] > 0
+    given_up = run("drain", "--timeout", "0")
+    assert given_up.exit_code == 1
+    assert "session-store doctor" in given_up.stderr
+    assert list(folder.glob("*/*.seg"))
+    done = run("drain")
+    assert (done.exit_code, done.stdout) == (0, "Drained 1 event: 1 stored\n")
+    assert "Nothing to store" in run("drain", "--dry-run").stdout
+
+
 def test_drain_into_a_table_that_is_missing_loses_nothing(
     run: Any, store: SessionStore, spool: Spool, folder: Path
 ) -> None:

@@ -107,6 +107,20 @@ def test_what_is_drawn_on_a_terminal_of_80_columns(terminal: Any, rows: SessionS
     assert page.startswith("Usage: session-store list [OPTIONS] [FILTER]")
 
 
+def test_groups_are_drawn_with_what_was_asked(terminal: Any, store: SessionStore) -> None:
+    pytest.importorskip("sklearn")
+    for number in range(6):
+        store.save(f"s-{number}", {"user_prompt": f"reverse the letters of a string, variant {number}"})
+        store.save(f"d-{number}", {"user_prompt": f"days between two calendar dates, variant {number}"})
+    groups, none = drawn(terminal, "clusters --groups 2", "clusters topic=none")
+    shown = ESCAPE.sub("", groups)
+    assert "2 groups of 12 sessions" in shown
+    assert shown.count("6 sessions") == 2
+    assert "reverse the letters" in shown
+    assert "days between" in shown
+    assert "No sessions match." in none
+
+
 def test_a_wide_terminal_shows_more_columns(terminal: Any, rows: SessionStore) -> None:
     (table,) = drawn(terminal, "list", width=140)
     assert "attempts" in table

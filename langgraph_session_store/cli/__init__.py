@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import backfill, doctor, exits, helping, keeping, looking
+from . import backfill, doctor, draining, exits, helping, keeping, looking
 
 app = typer.Typer(
     name="session-store",
@@ -29,7 +29,7 @@ for verb, name in (
     (keeping.serve, "serve"),
     (keeping.init, "init"),
     (doctor.doctor, "doctor"),
-    (keeping.drain, "drain"),
+    (draining.drain, "drain"),
     (backfill.backfill, "backfill"),
     (keeping.delete, "delete"),
     (keeping.erase, "erase"),

@@ -20,11 +20,11 @@ from ..backfill import backfill as run_backfill
 from ..conninfo import connection_errors, resolve
 from ..errors import ConfigError
 from . import exits, spools
-from .options import Source, SpoolDir, imported, with_source
+from .options import DryRun, Source, SpoolDir, imported, with_source
 from .output import Output, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ..backfill import BackfillReport
     from ..query import Table
@@ -33,34 +33,37 @@ _SHOWN: Final = 20  # failures that are told one by one
 _TABLES: Final = {"checkpoints", "writes"}
 
 
+_Checkpoints = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoints",
+        "-c",
+        metavar="URL|FILE",
+        help="The Postgres or the SQLite file of your graph's checkpointer; by default the graph's own.",
+        show_default=False,
+    ),
+]
+_Graph = Annotated[
+    str | None,
+    typer.Option(
+        "--graph",
+        "-g",
+        metavar="MODULE:NAME",
+        help="Your compiled graph, or a function that makes it: then statuses are exact.",
+        show_default=False,
+    ),
+]
+_Restart = Annotated[bool, typer.Option("--restart", help="From the first thread, not where it was stopped.")]
+
+
 @with_source
 def backfill(  # noqa: PLR0917 - options
     at: Source,
     out: Output,
-    checkpoints: Annotated[
-        str | None,
-        typer.Option(
-            "--checkpoints",
-            "-c",
-            metavar="URL|FILE",
-            help="The Postgres or the SQLite file of your graph's checkpointer; by default the graph's own.",
-            show_default=False,
-        ),
-    ] = None,
-    graph: Annotated[
-        str | None,
-        typer.Option(
-            "--graph",
-            "-g",
-            metavar="MODULE:NAME",
-            help="Your compiled graph, or a function that makes it: then statuses are exact.",
-            show_default=False,
-        ),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="From the first thread, not where it was stopped.")
-    ] = False,
+    checkpoints: _Checkpoints = None,
+    graph: _Graph = None,
+    dry_run: DryRun = False,
+    restart: _Restart = False,
     spool_dir: SpoolDir = None,
 ) -> None:
     """Write rows for threads that a checkpointer already holds.
@@ -73,22 +76,37 @@ def backfill(  # noqa: PLR0917 - options
     if checkpoints is None and compiled is None:
         raise ConfigError("backfill needs --checkpoints URL|FILE, or --graph of a graph that has a checkpointer")
     with at.open(setup=not dry_run) as store, _saver(checkpoints, strict=compiled is None) as saver:
-        mark = _Mark.of(spools.folder_of(store.target, store.table, spool_dir), store.table, checkpoints, graph)
-        after = "" if dry_run or restart else mark.read()
-        if after:
-            out.note((f"Going on behind thread {after}, where it was stopped (--restart begins anew)", "dim"))
+        spool = spools.folder_of(store.target, store.table, spool_dir)
+        mark = None if dry_run else _Mark.of(spool, store.table, checkpoints, graph)
+        after = "" if mark is None or restart else _stopped_at(out, mark)
         with out.progress("Backfilling") as bar:
-
-            def progress(report: BackfillReport, total: int) -> None:
-                if not dry_run:
-                    mark.write(report.after)
-                if bar:
-                    bar(report.threads, total)
-
-            report = run_backfill(store, saver, graph=compiled, after=after, dry_run=dry_run, progress=progress)
-        if not dry_run:
+            report = run_backfill(
+                store, saver, graph=compiled, after=after, dry_run=dry_run, progress=_progress(mark, bar)
+            )
+        if mark is not None:
             mark.remove()
     _tell(out, report)
+
+
+def _stopped_at(out: Output, mark: _Mark) -> str:
+    """Return the last thread of a backfill that was stopped, and say so; empty if there was none."""
+    if after := mark.read():
+        out.note((f"Going on behind thread {after}, where it was stopped (--restart begins anew)", "dim"))
+    return after
+
+
+def _progress(
+    mark: _Mark | None, bar: Callable[[int, int | None], None] | None
+) -> Callable[[BackfillReport, int], None]:
+    """Return what is called after each page: it moves the mark and the bar."""
+
+    def progress(report: BackfillReport, total: int) -> None:
+        if mark is not None:
+            mark.write(report.after)
+        if bar is not None:
+            bar(report.threads, total)
+
+    return progress
 
 
 def _tell(out: Output, report: BackfillReport) -> None:

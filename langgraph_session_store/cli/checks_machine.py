@@ -88,7 +88,8 @@ def _put_aside(state: SpoolState) -> Iterator[Finding]:
     if state.quarantined:
         where = state.folder / "quarantine"
         what = f"{plural(state.quarantined, 'event')} could not be stored as recorded and lie in {where}"
-        yield Finding("quarantine", "warning", what, f"look at them, report what surprises, then rm -r {where}")
+        fix = f"repair what Postgres refused, then session-store drain --retry; rm -r {where} gives them up"
+        yield Finding("quarantine", "warning", what, fix)
     if state.losses:
         what = f"{plural(len(state.losses), 'event')} lost for want of room, the last: {state.losses[-1]}"
         yield Finding(

@@ -1,21 +1,16 @@
-"""The verbs that change something: init, drain, delete, erase, purge; and serve and demo, which run something."""
+"""The verbs that change something: init, delete, erase, purge; and serve and demo, which run something."""
 
 from __future__ import annotations
 
 import sys
-import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..queries.schema import describe, script
-from ..query import Table
-from ..sink import PostgresSink
-from ..spool import inspect, others, pending
-from ..writer import drain as drain_spool
-from . import exits, spools
-from .options import Source, SpoolDir, Yes, past, read_filters, read_moment, with_source
-from .output import Output, plural, size, stamp
+from ..queries.schema import script
+from . import exits
+from .options import Source, Yes, past, read_filters, read_moment, with_source
+from .output import Output, plural, stamp
 
 if TYPE_CHECKING:
     from ..store import SessionStore
@@ -81,7 +76,7 @@ def erase(
 ) -> None:
     """Delete sessions that match, such as one user's.
 
-    With their history.     What was erased stays erased, also when older events arrive later. A filter that matches every session is refused.
+    With their history. What was erased stays erased, also when older events arrive later. A filter that matches every session is refused.
     """
     with at.open() as store:
         filters = read_filters(store.table, words)
@@ -118,67 +113,6 @@ def purge(
             out.confirm(question, yes=not count, verb="purge")
         purged = store.purge(older_than=before)
     _removed(out, purged)
-
-
-@with_source
-def drain(
-    at: Source,
-    out: Output,
-    spool_dir: SpoolDir = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout",
-            metavar="SECONDS",
-            min=0,
-            help="Give up after so long; by default only when Postgres refuses.",
-            show_default=False,
-        ),
-    ] = None,
-) -> None:
-    """Store what recorders that died left on this disk.
-
-    Needs no record class. Recorders that live store their own. Exits with 1 where something is left.
-    """
-    with at.open() as store:
-        folder = spools.folder_of(store.target, store.table, spool_dir)
-        before = inspect(folder)
-        table = store.run(describe(Table(store.table.name, (), store.table.schema)))
-        sink = PostgresSink(store.target.kwargs, table, clock=store.clock)
-        with out.progress("Storing bytes") as progress:
-            done = threading.Event()
-            if progress and before.pending_bytes:
-
-                def look() -> None:
-                    while not done.wait(0.2):
-                        progress(max(0, before.pending_bytes - pending(folder)), before.pending_bytes)
-
-                threading.Thread(target=look, daemon=True).start()
-            try:
-                stats = drain_spool(folder, sink, clock=store.clock, timeout=timeout)
-            finally:
-                done.set()
-                sink.close()
-    elsewhere = others(folder)
-    if out.json:
-        out.document(
-            {"spool": str(folder), **stats.as_dict(), "live_processes": before.live, "other_spools": len(elsewhere)}
-        )
-    elif not stats.accepted and not stats.pending:
-        out.say(f"Nothing to store in {folder}")
-    else:
-        names = ("stored", "superseded", "quarantined", "abandoned", "pending", "dropped")
-        told = ", ".join(
-            f"{getattr(stats, name):,} {name}" for name in names if getattr(stats, name) or name == "stored"
-        )
-        out.say(("Drained ", "green"), f"{plural(stats.accepted, 'event')}: {told}")
-    if elsewhere and not out.json:
-        out.note((f"{plural(len(elsewhere), 'other spool')} in {folder.parent} (--dsn, --schema, --table):", "dim"))
-        for one in elsewhere:
-            out.note((f"  {size(one.pending_bytes)} of {one.owner or one.folder.name}", "dim"))
-    if stats.pending or stats.state == "blocked":
-        why = f" ({stats.last_error})" if stats.last_error else ""
-        exits.fail(f"{plural(stats.pending, 'event')} left{why}: see session-store doctor", exits.MISSING)
 
 
 @with_source

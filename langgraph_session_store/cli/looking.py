@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from itertools import islice
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from . import exits, tallies, views
 from .options import Fields, Order, Source, Thread, Words, past, read_filters, read_moment, with_source
 from .output import Output, plural
+
+if TYPE_CHECKING:
+    from ..clusters import Clusters
 
 Group = Annotated[
     str | None,
@@ -256,15 +259,18 @@ def clusters(
         own = [name for name in ("workflow_status", "tests_passed") if any(c.name == name for c in store.table.columns)]
         fields = list(dict.fromkeys(["thread_id", *own, *texts, *kinds]))
         rows = list(islice(store.iter(**read_filters(store.table, words), fields=fields), limit))
-    found = cluster_sessions(rows, text=texts, categorical=kinds, groups=groups)
+    _tell_clusters(out, cluster_sessions(rows, text=texts, categorical=kinds, groups=groups), len(rows))
+
+
+def _tell_clusters(out: Output, found: Clusters, total: int) -> None:
     members: dict[int, list[str]] = {group.number: [] for group in found}
     for thread_id, number in found.members:
         members[number].append(thread_id)
     if out.json:
         told = [{**asdict(group), "thread_ids": members[group.number]} for group in found]
-        out.document({"clusters": told, "silhouette": found.silhouette, "count": len(rows)})
+        out.document({"clusters": told, "silhouette": found.silhouette, "count": total})
     elif out.rich:
-        views.clusters(out, found, len(rows))
+        views.clusters(out, found, total)
     else:
         for thread_id, number in found.members:
             out.fields([thread_id, number, found[number].name])

@@ -130,6 +130,7 @@ Order = Annotated[
     str, typer.Option("--order-by", "-o", metavar="NAME,...", help="Columns to sort by; -name for descending.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")]
 SpoolDir = Annotated[
     Path | None,
     typer.Option(

@@ -9,10 +9,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NEW_FILE: Final = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 QUARANTINE: Final = "quarantine"
+POISON: Final = "poison"  # the kind of an event that the table refused; others are of damaged segments
 LOSSES: Final = "losses"
 AT_RISK: Final = "in memory only"  # lost if the process dies before it is stored
 _LINE: Final = 128
@@ -34,6 +36,12 @@ def put_aside(root: Path | None, kind: str, data: bytes) -> str | None:
     except OSError:
         return None
     return name if kept == len(data) else None
+
+
+def kept(root: Path, kind: str) -> Iterator[Path]:
+    """Yield what `put_aside` kept of *kind*, the oldest first."""
+    with suppress(OSError):
+        yield from sorted((root / QUARANTINE).glob(f"{kind}-*"))
 
 
 class LossLedger:

@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from ..store import AsyncSessionStore, SessionStore
 from . import problems
 from .api import make_router
+from .head import Head
 from .keeping import keeping_router
 from .live import Hub
 from .ops import Meter, Readiness, ops_router
@@ -73,6 +74,7 @@ def create_app(
     if abandon_after is not None:
         app.include_router(keeping_router(reads, abandon_after))  # the last one: it ends first
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=_SQUEEZED)
+    app.add_middleware(Head)
     app.add_middleware(Guard, settings=settings, root_path=root_path)
     app.state.hub = hub
     if settings.guarded:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Final
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations
 from starlette.responses import Response, StreamingResponse
@@ -16,9 +17,10 @@ from .params import Asked
 from .problems import ERRORS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from fastapi import APIRouter
+    from starlette.types import Receive, Scope, Send
 
     from ..export import Encoder
     from ..session import Session
@@ -64,22 +66,36 @@ def _add_export(router: APIRouter, reads: ReadStore, kind: Format) -> None:
         parts = _pieces(encoder, reads.stream(query))
         first = await anext(parts)  # an error before the first byte is a problem, one behind it breaks the stream
         head = {"Content-Disposition": f'attachment; filename="{file}"'}
-        return StreamingResponse(_joined(first, parts), media_type=MEDIA[kind], headers=head)
+        return _File(first, parts, media_type=MEDIA[kind], headers=head)
 
 
-async def _pieces(encoder: Encoder, sessions: AsyncIterator[Session]) -> AsyncIterator[bytes]:
+class _File(StreamingResponse):
+    """A streamed file. However its answer ends, its *parts* end with it: else they hold their connection until they are collected."""
+
+    def __init__(self, first: bytes, parts: AsyncGenerator[bytes, None], **options: Any) -> None:
+        super().__init__(_joined(first, parts), **options)
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file."""
+        async with aclosing(self._parts):
+            await super().__call__(scope, receive, send)
+
+
+async def _pieces(encoder: Encoder, sessions: AsyncGenerator[Session, None]) -> AsyncGenerator[bytes, None]:
     """Yield the file of *sessions*; encoding does not hold the event loop up."""
     batch: list[Session] = []
-    async for session in sessions:
-        batch.append(session)
-        if len(batch) == _BATCH:
-            yield await asyncio.to_thread(encoder.encode, batch)
-            batch = []
+    async with aclosing(sessions):
+        async for session in sessions:
+            batch.append(session)
+            if len(batch) == _BATCH:
+                yield await asyncio.to_thread(encoder.encode, batch)
+                batch = []
     rest = await asyncio.to_thread(encoder.encode, batch) if batch else b""
     yield rest + await asyncio.to_thread(encoder.finish)
 
 
-async def _joined(first: bytes, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _joined(first: bytes, parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     yield first
     async for part in parts:
         if part:

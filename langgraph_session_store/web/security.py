@@ -117,7 +117,7 @@ class Guard:
         """Return why the request is not answered, None if it is."""
         peer = _peer(scope)
         if scope["method"] not in _KNOWN:
-            return problem(405, "There is no such method.", headers={"Allow": "GET, DELETE"})
+            return problem(405, "There is no such method.", headers={"Allow": "GET, HEAD, DELETE"})
         if not self._requests.allows(peer):
             return _slower()
         if len(scope["query_string"]) > self._settings.limits.query:

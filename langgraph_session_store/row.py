@@ -7,14 +7,19 @@ store what another one left behind.
 from __future__ import annotations
 
 from functools import lru_cache, reduce
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 import orjson
 
 from .columns import OWN, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+T = TypeVar("T")
+
+SHAPES: Final = 256
+"""How many shapes are known at a time: there are a few for each record."""
 
 Value = str | int | float | bool | None
 """What a slot holds: jsonb as JSON text, times as ISO 8601 text with an offset, numerics as text."""
@@ -36,6 +41,25 @@ Shape = tuple[Slot, ...]
 """The slots of an event, in order. Rows of one shape share one statement."""
 
 
+def per_shape(make: Callable[[Shape], T]) -> Callable[[Shape], T]:
+    """Let *make* work once for each shape, which is one object for many rows: to hash it takes longer than most uses of the result."""
+    known: dict[int, tuple[Shape, T]] = {}
+
+    def made(shape: Shape) -> T:
+        if (found := known.get(id(shape))) is None:
+            if len(known) >= SHAPES:
+                known.clear()
+            found = known[id(shape)] = shape, make(shape)  # holding the shape, so that no other one gets its id
+        return found[1]
+
+    return made
+
+
+@per_shape
+def _places(shape: Shape) -> dict[str, int]:
+    return {slot.name: at for at, slot in enumerate(shape)}
+
+
 class Row(NamedTuple):
     """What one event wrote about one thread.
 
@@ -54,10 +78,8 @@ class Row(NamedTuple):
 
     def get(self, name: str) -> Value:
         """Return the value of the slot *name*, None where the row does not carry it."""
-        for slot, value in zip(self.shape, self.values, strict=True):
-            if slot.name == name:
-                return value
-        return None
+        at = _places(self.shape).get(name)
+        return None if at is None else self.values[at]
 
     def shifted(self, microseconds: int) -> Row:
         """Return the row on the database's clock, *microseconds* later than the process believed."""
@@ -78,13 +100,17 @@ def merge(rows: Iterable[Row]) -> Row:
 
 
 def _after(old: Row, new: Row) -> Row:
-    shape, picks = _joint(old.shape, new.shape)
+    shape, picks = _behind(new.shape)(old.shape)
     both = (*old.values, *new.values)
     values = [both[one] if both[one] is not None else both[other] for one, other in picks]
     return new._replace(shape=shape, values=tuple(values))
 
 
-@lru_cache(maxsize=256)
+@per_shape
+def _behind(new: Shape) -> Callable[[Shape], tuple[Shape, list[tuple[int, int]]]]:
+    return per_shape(lambda old: _joint(old, new))
+
+
 def _joint(old: Shape, new: Shape) -> tuple[Shape, list[tuple[int, int]]]:
     """Return the shape of two rows as one, and for each slot where its value is among those of both, and where if that is None."""
     slots = {slot.name: (slot, at, at) for at, slot in enumerate(old)}
@@ -120,6 +146,6 @@ def _shape_json(shape: Shape) -> bytes:
     return orjson.dumps([list(slot) for slot in shape])
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=SHAPES)
 def _shape(head: bytes) -> Shape:
     return tuple(Slot(*slot) for slot in orjson.loads(head))

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
+from psycopg.waiting import Wait
 
 from .clock import monotonic
 from .errors import DataError
@@ -28,9 +29,12 @@ T = TypeVar("T")
 LOGIN: Final = 60.0  # seconds after which a login that is refused is no hiccup of a server that starts
 LIMITS: Final = (
     b"SELECT set_config('statement_timeout', '15s', true), set_config('lock_timeout', '5s', true),"
-    b" set_config('idle_in_transaction_session_timeout', '30s', true)"
+    b" set_config('idle_in_transaction_session_timeout', '30s', true), set_config('enable_seqscan', 'off', true)"
 )
-"""In each transaction: as start-up options PgBouncer refuses them, and set for the session they leak to its other clients."""
+"""In each transaction: as start-up options PgBouncer refuses them, and set for the session they leak to its other clients.
+
+All that a batch reads it finds by thread, but of a table that was never analyzed the planner would read the whole, once for each batch.
+"""
 
 ANSWER: Final = 30.0  # seconds: twice what the server itself lets a statement take
 SETUP: Final = 3600.0  # the same for setting the table up, which may build an index over many rows
@@ -49,6 +53,8 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     """
 
     answer = ANSWER
+    meanwhile: Callable[[], object] | None = None
+    """What to do once, when the next statement is sent: the server works on it at the same time."""
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         """Wait for a step of the protocol; OperationalError after `answer` seconds, with the connection closed."""
@@ -59,6 +65,9 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         try:
             wanted = next(gen)
             while True:
+                if self.meanwhile is not None and wanted == Wait.R:
+                    work, self.meanwhile = self.meanwhile, None
+                    work()
                 ready = yield wanted
                 if not ready and time.monotonic() > deadline:
                     self.close()
@@ -91,6 +100,8 @@ class PostgresSink:
         self._ready = False
         self._connection: Connection | None = None
         self._refused_since: float | None = None
+        self.coming: Callable[[], Sequence[Row]] | None = None
+        self._ahead: tuple[Sequence[Row], list[Batch]] = (), []
 
     def open(self) -> None:
         """Connect unless connected, anchor the clock, and set the table up if that was not done yet."""
@@ -119,7 +130,9 @@ class PostgresSink:
         left: list[Batch] = []
         try:
             assert self._connection is not None
-            left = batches(rows)
+            (early, left), self._ahead = self._ahead, ((), [])
+            if early is not rows:
+                left = batches(rows)
             while left:
                 with self._connection.transaction():
                     self._connection.execute(LIMITS)
@@ -130,6 +143,12 @@ class PostgresSink:
             rest = [event for batch in left for event in batch.events] or rows
             raise self._failed(error, written, rest) from None
         return written
+
+    def _look_ahead(self) -> None:
+        """Do what the next write can have done before, while the server works; what goes wrong here goes wrong there once more."""
+        with suppress(Exception):
+            if self.coming is not None and not self._ahead[0] and (rows := self.coming()):
+                self._ahead = rows, [batch.make_ready() for batch in batches(rows)]
 
     def close(self) -> None:
         """Disconnect; a later `open` connects again."""
@@ -156,6 +175,8 @@ class PostgresSink:
 
     def _run(self, query: Query[Any]) -> Any:
         assert self._connection is not None
+        if query.long:
+            self._connection.meanwhile = self._look_ahead
         cursor = self._connection.execute(query.sql, query.params)
         return query.read(cursor.fetchall() if cursor.description else [], cursor.rowcount)
 

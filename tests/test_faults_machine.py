@@ -27,7 +27,7 @@ from langgraph_session_store.writer.intake import Intake
 from langgraph_session_store.writer.pump import Pump
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -61,6 +61,7 @@ class Sink:
 
     def __init__(self, table: Table, clock: Clock) -> None:
         self.table, self.clock, self.connected = table, clock, False
+        self.coming: Callable[[], Sequence[Row]] | None = None
 
     def open(self) -> None:
         if not self.table.up:
@@ -72,6 +73,8 @@ class Sink:
             self.connected = True
 
     def write(self, rows: Sequence[Row]) -> Written:
+        if self.coming is not None:
+            self.coming()
         if not self.table.up:
             self.connected = False
             raise Retry("down")

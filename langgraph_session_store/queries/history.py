@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
+
+from ..row import per_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ..row import Row, Value
+    from ..row import Row, Shape, Slot, Value
 
 _LIKENESS: Final = bytes(ord("0") if byte in b"0123456789" else byte for byte in range(256)).replace(b"E", b"e")
 _UNSURE: Final = b"0.0", b"0e", b"0" * 19
@@ -28,15 +29,14 @@ _DIGITS: Final = 400  # a double has 308 at most
 _time = attrgetter("recorded_at")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One state of a thread's versioned fields: ``recorded_at`` in microseconds, contents as text, one digest per field."""
 
     thread_id: str
     recorded_at: int
     run_id: str | None
-    digests: dict[str, str | None]
-    contents: dict[str, str | None]
+    digests: Mapping[str, str | None]
+    contents: Mapping[str, str | None]
 
     def like(self, other: Line | None) -> bool:
         """Return whether *other* has the same contents; a field that it does not know is NULL there."""
@@ -46,25 +46,61 @@ class Line:
         return all(self.digests.get(name) == other.digests.get(name) for name in names)
 
 
+class Change(NamedTuple):
+    """What one event says of the versioned fields: the ``fields`` that it carries, their contents as text and their digests."""
+
+    thread_id: str
+    recorded_at: int
+    begun_at: int
+    run_id: str | None
+    fields: tuple[Slot, ...]
+    digests: Mapping[str, str | None]
+    contents: Mapping[str, str | None]
+
+
+def changes(events: Iterable[Row]) -> list[Change]:
+    """Return what those of *events* say that carry versioned fields."""
+    return [_change(event) for event in events if _carried(event.shape)[0]]
+
+
+@per_shape
+def _carried(shape: Shape) -> tuple[tuple[Slot, ...], list[int], int | None]:
+    """Return the versioned fields, where their values are, and where the run's is."""
+    places = [at for at, slot in enumerate(shape) if slot.kind == "versioned"]
+    run_at = next((at for at, slot in enumerate(shape) if slot.name == "run_id"), None)
+    return tuple(shape[at] for at in places), places, run_at
+
+
+def _change(event: Row) -> Change:
+    (fields, places, run_at), values = _carried(event.shape), event.values
+    digests: dict[str, str | None] = {}
+    contents: dict[str, str | None] = {}
+    for slot, at in zip(fields, places, strict=True):
+        contents[slot.name] = text = _text(values[at])
+        digests[slot.name] = None if text is None else _digest(text, slot.sql_type)
+    run_id = None if run_at is None else _text(values[run_at])
+    return Change(event.thread_id, event.recorded_at, event.begun_at, run_id, fields, digests, contents)
+
+
 def new_lines(
-    known: Iterable[Line], events: Iterable[Row], runs: Mapping[tuple[str, int], str | None] | None = None
+    known: Iterable[Line], said: Iterable[Change], runs: Mapping[tuple[str, int], str | None] | None = None
 ) -> list[Line]:
-    """Return the lines that the *events* of one thread add to those that are *known*, both in any order.
+    """Return the lines that what was *said* of one thread adds to those that are *known*, both in any order.
 
-    *runs* gives the MLflow run by thread and begin of the run, for events that carry none.
+    *runs* gives the MLflow run by thread and begin of the run, for changes that carry none.
 
-    An event changes what it carries and keeps the rest of its predecessor in time. It makes a line where that differs from the
-    line before it and the one behind it, and where anything is left that is not NULL.
+    A change keeps the rest of its predecessor in time. It makes a line where that differs from the line before it and the one behind
+    it, and where anything is left that is not NULL.
     """
     lines = sorted(known, key=_time)
     added = []
-    for event in sorted(events, key=_time):
-        at = bisect_right(lines, event.recorded_at, key=_time)
+    for change in sorted(said, key=_time):
+        at = bisect_right(lines, change.recorded_at, key=_time)
         before = lines[at - 1] if at else None
         after = lines[at] if at < len(lines) else None
-        if before is not None and before.recorded_at == event.recorded_at:
+        if before is not None and before.recorded_at == change.recorded_at:
             continue  # a replay
-        line = _line(before, event, (runs or {}).get((event.thread_id, event.begun_at)))
+        line = _line(before, change, change.run_id or (runs or {}).get((change.thread_id, change.begun_at)))
         if not any(line.digests.values()) or line.like(before) or line.like(after):
             continue
         lines.insert(at, line)
@@ -72,26 +108,24 @@ def new_lines(
     return added
 
 
-def as_newest(events: Iterable[Row], lines: Iterable[Line]) -> list[Row]:
-    """Return *events*, moved together behind all *lines* where one of them is not."""
-    moved = list(events)
-    late = max((line.recorded_at for line in lines), default=0) + 1 - min(event.recorded_at for event in moved)
-    return [event._replace(recorded_at=event.recorded_at + late) for event in moved] if late > 0 else moved
+def as_newest(said: Iterable[Change], lines: Iterable[Line]) -> list[Change]:
+    """Return what was *said*, moved together behind all *lines* where one of it is not."""
+    moved = list(said)
+    late = max((line.recorded_at for line in lines), default=0) + 1 - min(change.recorded_at for change in moved)
+    return [change._replace(recorded_at=change.recorded_at + late) for change in moved] if late > 0 else moved
 
 
-def _line(before: Line | None, event: Row, run_id: str | None) -> Line:
-    contents = dict(before.contents) if before else {}
-    digests = dict(before.digests) if before else {}
-    for slot, value in zip(event.shape, event.values, strict=True):
-        if slot.name == "run_id":
-            run_id = _text(value) or run_id
-        if slot.kind != "versioned" or (slot.mode == "default" and before is not None):
-            continue
-        if slot.mode == "fill" and digests.get(slot.name) is not None:
-            continue
-        contents[slot.name] = text = _text(value)
-        digests[slot.name] = None if text is None else _digest(text, slot.sql_type)
-    return Line(event.thread_id, event.recorded_at, run_id, digests, contents)
+def _line(before: Line | None, change: Change, run_id: str | None) -> Line:
+    digests, contents = change.digests, change.contents
+    if before is not None:
+        said = [slot.name for slot in change.fields if _says(slot, before)]
+        digests = {**before.digests, **{name: digests[name] for name in said}}
+        contents = {**before.contents, **{name: contents[name] for name in said}}
+    return Line(change.thread_id, change.recorded_at, run_id, digests, contents)
+
+
+def _says(slot: Slot, before: Line) -> bool:
+    return slot.mode == "set" or (slot.mode == "fill" and before.digests.get(slot.name) is None)
 
 
 def _text(value: Value) -> str | None:

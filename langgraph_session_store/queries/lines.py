@@ -9,60 +9,57 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 from psycopg.sql import SQL
 
-from ..clock import to_datetime, to_microseconds
+from ..clock import to_microseconds
 from ..query import Query, Rows, Steps, Table, name, names, nothing, statement
 from ..sql import load
-from .history import Line, as_newest, new_lines
+from .arrays import Array
+from .history import Change, Line, as_newest, new_lines
 from .upsert import cast, proposed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from ..row import Row
-
 Moment = tuple[str, int]
 """A thread, and a time in microseconds."""
 
-_LAST: Final = datetime.max.replace(tzinfo=UTC)
+_LAST: Final = to_microseconds(datetime.max.replace(tzinfo=UTC))
 _HEADS: Final = ("%(thread_id)b::text[]", "%(run_id)b::text[]", "%(digests)b::text[]")
 
 
 def add_lines(
     table: Table,
-    events: Iterable[Row],
+    said: Iterable[Change],
     runs: Mapping[Moment, str | None],
     *,
     applied: AbstractSet[Moment] = frozenset(),
     newest: bool = False,
 ) -> Steps[None]:
-    """Add the lines of *events*, whose threads' rows this transaction holds locked.
+    """Add the lines that what events *said* makes, whose threads' rows this transaction holds locked.
 
     *applied* are the threads and times of those that were the last to write to their rows, *newest* moves all behind what there is.
     """
-    events = list(events)
-    shapes = {id(event.shape): event.shape for event in events}  # one object for many events, and slow to hash
-    carried = {key: [slot for slot in shape if slot.kind == "versioned"] for key, shape in shapes.items()}
-    threads: dict[str, list[Row]] = defaultdict(list)
-    for event in events:
-        if carried[id(event.shape)]:
-            threads[event.thread_id].append(event)
+    threads: dict[str, list[Change]] = defaultdict(list)
+    for change in said:
+        threads[change.thread_id].append(change)
     if not threads:
         return
+    carried = {
+        id(change.fields): change.fields for of in threads.values() for change in of
+    }  # few objects, slow to hash
     columns = {column.name: column.sql_type for column in table.versioned}
-    columns |= dict(sorted((slot.name, slot.sql_type) for slots in carried.values() for slot in slots))
-    whole = {key for key, slots in carried.items() if columns.keys() <= {s.name for s in slots if s.mode == "set"}}
-    partial = [thread for thread, of in threads.items() if any(id(event.shape) not in whole for event in of)]
-    copied = applied & {(event.thread_id, event.recorded_at) for event in events if id(event.shape) in whole}
-    times = {
-        thread: [_LAST] if newest else [to_datetime(event.recorded_at) for event in of]
-        for thread, of in threads.items()
+    columns |= dict(sorted((slot.name, slot.sql_type) for fields in carried.values() for slot in fields))
+    whole = {key for key, fields in carried.items() if columns.keys() <= {s.name for s in fields if s.mode == "set"}}
+    partial = [thread for thread, of in threads.items() if any(id(change.fields) not in whole for change in of)]
+    copied = applied & {
+        (thread, change.recorded_at) for thread, of in threads.items() for change in of if id(change.fields) in whole
     }
+    times = {thread: [_LAST] if newest else [change.recorded_at for change in of] for thread, of in threads.items()}
     lines: dict[str, list[Line]] = yield near_lines(table, times, columns, partial)
     if newest:
         threads |= {thread: as_newest(of, lines.get(thread, ())) for thread, of in threads.items()}
@@ -75,7 +72,7 @@ def add_lines(
 
 
 def near_lines(
-    table: Table, times: Mapping[str, Sequence[datetime]], columns: Mapping[str, str], partial: Sequence[str]
+    table: Table, times: Mapping[str, Sequence[int]], columns: Mapping[str, str], partial: Sequence[str]
 ) -> Query[dict[str, list[Line]]]:
     """Read the lines among which events of these *times* stand, by thread: not a whole history, which may be long.
 
@@ -90,7 +87,12 @@ def near_lines(
         return lines
 
     of = times.values()
-    params = {"threads": list(times), "first": list(map(min, of)), "last": list(map(max, of)), "partial": partial}
+    params = {
+        "threads": Array("text", times),
+        "first": Array("timestamptz", map(min, of)),
+        "last": Array("timestamptz", map(max, of)),
+        "partial": Array("text", partial),
+    }
     return Query(_reading(table, tuple(columns)), params, read)
 
 
@@ -102,8 +104,9 @@ def _reading(table: Table, columns: tuple[str, ...]) -> bytes:
 
 
 def _add(table: Table, lines: Sequence[Line], columns: Mapping[str, str]) -> Query[None]:
-    params = _heads(lines) | {"recorded_at": [to_datetime(line.recorded_at) for line in lines]}
-    params |= {f"c{index}": [line.contents.get(column) for line in lines] for index, column in enumerate(columns)}
+    params = _heads(lines) | {"recorded_at": Array("timestamptz", [line.recorded_at for line in lines])}
+    for index, column in enumerate(columns):
+        params[f"c{index}"] = Array("text", [line.contents.get(column) for line in lines])
     return Query(_adding(table, tuple(columns.items())), params, nothing)
 
 
@@ -136,9 +139,9 @@ def _copying(table: Table, columns: tuple[str, ...]) -> bytes:
     )
 
 
-def _heads(lines: Sequence[Line]) -> dict[str, Any]:
+def _heads(lines: Sequence[Line]) -> dict[str, Array]:
     return {
-        "thread_id": [line.thread_id for line in lines],
-        "run_id": [line.run_id for line in lines],
-        "digests": [orjson.dumps(line.digests).decode() for line in lines],
+        "thread_id": Array("text", [line.thread_id for line in lines]),
+        "run_id": Array("text", [line.run_id for line in lines]),
+        "digests": Array("text", [orjson.dumps(line.digests).decode() for line in lines]),
     }

@@ -4,46 +4,43 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from psycopg.sql import SQL, Composable
 
-from ..clock import to_datetime
 from ..errors import DataError
 from ..filters.sqltypes import BOOLEAN, DOUBLE, INTEGER, REAL, sql_type
 from ..query import Query, Rows, Table, listed, name, names, statement
 from ..sql import load
+from .arrays import Array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from ..row import Row, Shape, Slot, Value
+    from ..row import Row, Shape, Slot
 
 _TYPE: Final = re.compile(r"[a-z_][\w ]*(\(\d+( *, *\d+)?\))?[\w ]*(\[\])?", re.ASCII | re.IGNORECASE)
 _STRINGS: Final = ("text", "varchar", "char", "character", "bpchar", "citext")
 _UNWRITTEN: Final = frozenset({"id", "thread_id", "recorded_at", "updated_at", "duration_seconds"})
 """Columns that the store or the database fills in, whatever an event carries."""
 
-_MAKERS: Final[dict[str, Callable[[Any], Value]]] = {
-    "bigint": int,
-    "double precision": float,
-    "boolean": bool,
-    "text": str,
-}
 _NEWER: Final = SQL("excluded.recorded_at > s.recorded_at")
 _OLDER: Final = SQL("excluded.recorded_at < s.recorded_at")
 
 
-def upsert(table: Table, rows: Sequence[Row], *, guarded: bool = True) -> Query[Rows]:
-    """Write merged *rows* of one shape and distinct threads; reads (thread_id, id, run_id, recorded_at) of those that changed."""
-    slots = _written(rows[0].shape)
-    params: dict[str, Any] = {
-        "thread_id": [row.thread_id for row in rows],
-        "recorded_at": [to_datetime(row.recorded_at) for row in rows],
+def upsert(table: Table, shape: Shape, values: Mapping[str, Array], *, guarded: bool = True) -> Query[Rows]:
+    """Write the *values* of merged rows of distinct threads; reads (thread_id, id, run_id, recorded_at) of those that changed."""
+    return Query(_upsert(table, shape, guarded), values, listed, long=True)
+
+
+def columns(rows: Sequence[Row]) -> dict[str, Array]:
+    """Return the values of *rows* of one shape as `upsert` takes them."""
+    values = {
+        "thread_id": Array("text", [row.thread_id for row in rows]),
+        "recorded_at": Array("timestamptz", [row.recorded_at for row in rows]),
     }
-    for index, slot in slots:
-        params[f"c{index}"] = _array(slot.sql_type, [row.values[index] for row in rows])
-    return Query(_upsert(table, rows[0].shape, guarded), params, listed)
+    by_slot = list(zip(*(row.values for row in rows), strict=True))
+    return values | {f"c{at}": Array(_array_type(slot.sql_type), by_slot[at]) for at, slot in _written(rows[0].shape)}
 
 
 @lru_cache(maxsize=256)
@@ -122,9 +119,3 @@ def _array_type(name_: str) -> str:
     return {INTEGER: "bigint", DOUBLE: "double precision", REAL: "double precision", BOOLEAN: "boolean"}.get(
         sql_type(name_), "text"
     )
-
-
-def _array(name_: str, values: Sequence[Value]) -> list[Value]:
-    """Return *values* as one Python type, as a binary array needs it."""
-    make = _MAKERS[_array_type(name_)]
-    return [None if value is None else make(value) for value in values]

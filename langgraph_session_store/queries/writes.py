@@ -8,8 +8,10 @@ its history in order, because Postgres takes them even where the upsert then cha
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from hashlib import sha256
 from itertools import groupby
 from operator import attrgetter
@@ -24,12 +26,16 @@ from ..filters.paging import Condition
 from ..query import Query, Rows, Steps, Table, about, count, listed, name, nothing, single, statement
 from ..row import Row, Shape, merge
 from ..sql import load
+from .history import changes
 from .lines import Moment, add_lines
-from .upsert import cast, upsert
+from .upsert import cast, columns, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
+
+    from .arrays import Array
+    from .history import Change
 
 MATCHES: Final = 10_000
 """Threads that are looked for at once."""
@@ -43,8 +49,36 @@ class Batch:
     """Events that one statement can write: merged ``rows`` of one shape and distinct threads, and the ``events`` in them."""
 
     shape: Shape
-    rows: tuple[Row, ...]
-    events: tuple[Row, ...]
+    rows: Sequence[Row]
+    events: Sequence[Row]
+
+    @cached_property
+    def values(self) -> dict[str, Array]:
+        """The rows' values by parameter."""
+        return columns(self.rows)
+
+    @cached_property
+    def changes(self) -> list[Change]:
+        """What the events say of the versioned fields."""
+        return changes(self.events)
+
+    def make_ready(self) -> Batch:
+        """Do now what needs no database; errors are left to who writes it."""
+        with suppress(Exception):
+            assert self.changes is not None
+            for array in self.values.values():
+                assert array.data
+        return self
+
+    def without(self, erased: Mapping[bytes, int]) -> Batch:
+        """Return the batch of the runs that began after their thread was *erased*."""
+        if not erased:
+            return self
+        rows, events = (
+            [row for row in some if row.begun_at > erased.get(thread_hash(row.thread_id), _NEVER)]
+            for some in (self.rows, self.events)
+        )
+        return Batch(self.shape, rows, events)
 
 
 @dataclass(frozen=True)
@@ -73,16 +107,26 @@ def batches(events: Iterable[Row]) -> list[Batch]:
     threads: dict[str, list[Row]] = defaultdict(list)
     for event in events:
         threads[event.thread_id].append(event)
-    groups: dict[tuple[int, Shape], list[tuple[Row, list[Row]]]] = defaultdict(list)
+    shapes: dict[Shape, Shape] = {}
+    known: dict[int, Shape] = {}  # few objects, slow to hash
+    groups: dict[tuple[int, int], tuple[Shape, list[Row], list[Row]]] = {}
     for thread_id in sorted(threads):
-        ordered = sorted(threads[thread_id], key=attrgetter("recorded_at"))
-        for turn, (_, run) in enumerate(groupby(ordered, attrgetter("begun_at"))):
-            merged = merge(of_run := list(run))
-            groups[turn, merged.shape].append((merged, of_run))
-    return [
-        Batch(shape, tuple(row for row, _ in group), tuple(event for _, of_run in group for event in of_run))
-        for (_, shape), group in sorted(groups.items(), key=lambda item: item[0][0])
-    ]
+        for turn, of_run in enumerate(_runs(threads[thread_id])):
+            merged = of_run[0] if len(of_run) == 1 else merge(of_run)
+            if (shape := known.get(id(merged.shape))) is None:
+                shape = known[id(merged.shape)] = shapes.setdefault(merged.shape, merged.shape)
+            _, rows, merged_events = groups.setdefault((turn, id(shape)), (shape, [], []))
+            rows.append(merged)
+            merged_events += of_run
+    return [Batch(*group) for _, group in sorted(groups.items(), key=lambda item: item[0][0])]
+
+
+def _runs(events: list[Row]) -> Iterable[list[Row]]:
+    """Return the *events* of one thread in the order of their times, those of a run together."""
+    if len(events) == 1:
+        return [events]
+    ordered = sorted(events, key=attrgetter("recorded_at"))
+    return [list(run) for _, run in groupby(ordered, attrgetter("begun_at"))]
 
 
 def write(table: Table, batch: Batch, *, guarded: bool = True) -> Steps[Written]:
@@ -91,30 +135,22 @@ def write(table: Table, batch: Batch, *, guarded: bool = True) -> Steps[Written]
     Unguarded rows win over whatever is there, older or not, erased or not.
     """
     yield lock(table, shared=True)
-    rows, events = batch.rows, batch.events
+    standing = batch
     if guarded:
-        erased = yield tombstones(table, [row.thread_id for row in rows])
-        rows, events = _standing(rows, erased), _standing(events, erased)
+        standing = batch.without((yield tombstones(table, [row.thread_id for row in batch.rows])))
     ids: dict[str, UUID] = {}
     runs: dict[Moment, str | None] = {}
     applied: set[Moment] = set()
-    if rows:
-        begun = {row.thread_id: row.begun_at for row in rows}
-        for thread_id, row_id, run_id, at in (yield upsert(table, rows, guarded=guarded)):
+    if standing.rows:
+        begun = {row.thread_id: row.begun_at for row in standing.rows}
+        for thread_id, row_id, run_id, at in (yield upsert(table, batch.shape, standing.values, guarded=guarded)):
             ids[thread_id] = row_id
             runs[thread_id, begun[thread_id]] = run_id
             if guarded:
                 applied.add((thread_id, to_microseconds(at)))
-    yield from add_lines(table, events, runs, applied=applied, newest=not guarded)
-    stored = sum(event.thread_id in ids for event in events)
+    yield from add_lines(table, standing.changes, runs, applied=applied, newest=not guarded)
+    stored = sum(event.thread_id in ids for event in standing.events)
     return Written(ids, stored, len(batch.events) - stored)
-
-
-def _standing(rows: tuple[Row, ...], erased: Mapping[bytes, int]) -> tuple[Row, ...]:
-    """Return the *rows* of runs that began after their thread was erased."""
-    if not erased:
-        return rows
-    return tuple(row for row in rows if row.begun_at > erased.get(thread_hash(row.thread_id), _NEVER))
 
 
 def amend(table: Table, change: Row) -> Steps[bool]:
@@ -127,7 +163,7 @@ def amend(table: Table, change: Row) -> Steps[bool]:
     runs = yield Query(statement(load("update"), table=table.full, updates=updates), params, listed)
     if not runs:
         return False
-    yield from add_lines(table, [change], {(change.thread_id, change.begun_at): runs[0][0]}, newest=True)
+    yield from add_lines(table, changes([change]), {(change.thread_id, change.begun_at): runs[0][0]}, newest=True)
     return True
 
 

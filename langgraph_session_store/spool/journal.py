@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from .aside import NEW_FILE, put_aside, settle_losses
@@ -59,8 +60,12 @@ class Segment:
     descriptor: int = -1  # kept open where the file was deleted before it was read
 
 
+Part = tuple[Segment, int, int]
+"""What a read took of a segment: up to which offset, and how many payloads."""
+
+
 class Journal:
-    """Segments in order, of which the first is being read, by one thread."""
+    """Segments in order, which are read from the front, by one thread: what was read is acknowledged later, in the same order."""
 
     same_boot = True
     """Whether monotonic times in the payloads are of this boot."""
@@ -72,62 +77,84 @@ class Journal:
         """What went wrong since the writer last logged it."""
         self._lock = threading.RLock()
         self._segments: deque[Segment] = deque()
-        self._at = self._next = 0  # offsets in the first segment: acknowledged, and read
+        self._at = 0  # acknowledged of the first segment
+        self._reading = self._next = 0  # the segment that is being read, and how far
+        self._reads: deque[list[Part]] = deque()  # not acknowledged
         self._open_runs: Sequence[bytes] = []
         self._kept: Sequence[bytes] = []
 
     def read(self, most: int, most_bytes: int) -> list[bytes]:
         """Return the next payloads, at most *most* and little over *most_bytes*, none if there are none (yet)."""
-        while self._segments:
-            segment = self._segments[0]
-            if payloads := self._take(segment, segment.size, most, most_bytes):
-                return payloads
+        payloads: list[bytes] = []
+        parts: list[Part] = []
+        while self._reading < len(self._segments) and len(payloads) < most and most_bytes > 0:
+            segment, alone = self._segments[self._reading], not (self._reads or parts)
+            taken = self._take(segment, segment.size, most - len(payloads), most_bytes, alone=alone)
+            if taken:
+                payloads += taken
+                parts.append((segment, self._next, len(taken)))
+                most_bytes -= sum(map(len, taken))
             if not (segment.sealed and self._next >= segment.size):
                 break
-            self._retire(segment)
-        return []
+            if alone and not taken:
+                self._retire(segment)
+            else:
+                self._reading, self._next = self._reading + 1, 0
+        if parts:
+            self._reads.append(parts)
+        return payloads
 
     @property
     def more(self) -> bool:
         """Whether anything is left behind what was read."""
-        return len(self._segments) > 1 or self._next < self._segments[0].size
+        behind = len(self._segments) - self._reading
+        return behind > 1 or (behind == 1 and self._next < self._segments[self._reading].size)
 
     def acknowledge(self, open_runs: Sequence[bytes]) -> None:
-        """Settle what was read. A segment that is done is unlinked, once *open_runs* are on the disk for an adopter."""
-        segment = self._segments[0]
+        """Settle the oldest read. Segments that are done are unlinked, once *open_runs* are on the disk for an adopter."""
         self._open_runs = open_runs
-        self._at = self._next
+        for part in self._reads.popleft():
+            self._settle(*part)
+        while self._reading and not self._reads:
+            self._retire(self._segments[0])
+
+    def _settle(self, segment: Segment, end: int, count: int) -> None:
+        while self._segments[0] is not segment:
+            self._retire(self._segments[0])  # nothing in it was readable
+        self._at = end
         with self._lock:
-            self.counts.settled += segment.read - segment.acknowledged
-            segment.acknowledged = segment.read
+            self.counts.settled += count
+            segment.acknowledged += count
             if not segment.merged:
-                self.counts.done = max(self.counts.done, segment.upto - segment.frames + segment.read)
+                self.counts.done = max(self.counts.done, segment.upto - segment.frames + segment.acknowledged)
         if segment.sealed and self._at >= segment.size:
             self._retire(segment)
 
     def rewind(self) -> None:
         """Take what was read and not acknowledged as not read: another read returns it again."""
-        if self._segments:
-            self._segments[0].read = self._segments[0].acknowledged
+        for segment, _, count in chain.from_iterable(self._reads):
+            segment.read -= count
+        self._reads.clear()
+        self._reading, self._next = 0, self._at
 
     def snapshot(self) -> Counts:
         """Return the counters as of one moment."""
         with self._lock:
             return replace(self.counts)
 
-    def _take(self, segment: Segment, end: int, most: int, most_bytes: int) -> list[bytes]:
+    def _take(self, segment: Segment, end: int, most: int, most_bytes: int, *, alone: bool) -> list[bytes]:
+        """Read payloads of one segment; *alone*: nothing before it was read that is not acknowledged."""
         payloads: list[bytes] = []
-        self._next = self._at
+        start = self._next
         try:
-            descriptor = self._open(segment) if end > self._at else -1
+            descriptor = self._open(segment) if end > self._next else -1
             try:
-                for found in scan(descriptor, self._at, end):
+                for found in scan(descriptor, self._next, end):
                     self._next = found.end
                     if isinstance(found, Damage):
                         self._damaged(segment, found, os.pread(descriptor, found.end - found.start, found.start))
                         continue
                     payloads.append(found.payload)
-                    self._count(segment, read=1)
                     most_bytes -= len(found.payload)
                     if len(payloads) >= most or most_bytes <= 0:
                         break
@@ -135,18 +162,25 @@ class Journal:
                 if descriptor >= 0:
                     os.close(descriptor)
         except OSError as error:
+            self._next = start
+            if not alone:
+                return []  # another time
             if error.errno not in (errno.ENOENT, errno.EIO):
                 raise  # too many open files: that passes
+            self._count(segment, len(payloads), read=True)
             self._gone(segment, end)
-        if not payloads:
+        else:
+            self._count(segment, len(payloads), read=True)
+        if alone and not payloads:
             self._at = self._next
         return payloads
 
     def _open(self, segment: Segment) -> int:
         return os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
-    def _count(self, segment: Segment, read: int) -> None:
-        segment.read += read
+    def _count(self, segment: Segment, found: int, *, read: bool) -> None:
+        """Count the payloads that were *found*, and whether they could be *read*."""
+        segment.read += found * read
 
     def _damaged(self, segment: Segment, damage: Damage, data: bytes) -> None:
         if damage.kind == "torn":
@@ -178,7 +212,11 @@ class Journal:
             self.counts.settled += lost
             self.counts.done = max(self.counts.done, segment.upto)
             self._segments.popleft()
-            self._at = self._next = 0
+            self._at = 0
+            if self._reading:
+                self._reading -= 1
+            else:
+                self._next = 0
         with suppress(OSError):
             segment.path.unlink()
         if segment.descriptor >= 0:
@@ -211,6 +249,8 @@ class Orphan(Journal):
 
     def finish(self) -> None:
         """Remove the directory, once all is read and acknowledged and its open runs are taken care of."""
+        while self._segments:
+            self._retire(self._segments[0])  # in which nothing was
         self._finished.add(self._lease.path.name)
         for name in (OPEN_RUNS, f"{OPEN_RUNS}.new"):
             with suppress(OSError):
@@ -232,14 +272,14 @@ class Orphan(Journal):
         finally:
             os.close(descriptor)
 
-    def _count(self, segment: Segment, read: int) -> None:
-        """Count a payload when it is found: only its dead owner knew how many there are."""
+    def _count(self, segment: Segment, found: int, *, read: bool) -> None:
+        """Count payloads when they are found: only their dead owner knew how many there are."""
         with self._lock:
-            segment.frames += 1
-            segment.upto = self.counts.appended = self.counts.appended + 1
-            segment.read += read
+            segment.frames += found
+            segment.upto = self.counts.appended = self.counts.appended + found
+            super()._count(segment, found, read=read)
 
     def _damaged(self, segment: Segment, damage: Damage, data: bytes) -> None:
         super()._damaged(segment, damage, data)
         if damage.kind != "torn":
-            self._count(segment, read=0)
+            self._count(segment, 1, read=False)

@@ -236,7 +236,7 @@ class Spool(Journal):
         """Make room: rewrite what is waiting with fewer payloads for each key."""
         self._merged_at = self._number
         with self._lock:
-            waiting = [segment for segment in islice(self._segments, 1, None) if segment.sealed]
+            waiting = [segment for segment in islice(self._segments, self._reading + 1, None) if segment.sealed]
         group: list[Segment] = []
         for segment in waiting:
             if group and sum(one.size for one in group) + segment.size > MERGED_AT_ONCE:

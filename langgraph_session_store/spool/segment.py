@@ -82,9 +82,9 @@ def _parse(data: bytes, at: int, base: int) -> Frame | None:
     if not length or at + length > len(data):
         return None
     head, body = data[at : at + _HEAD.size], at + _HEADER
-    _, _, key_length, _ = _HEAD.unpack(head)
-    key, payload = data[body : body + key_length], data[body + key_length : at + length]
-    if _CRC.unpack_from(data, at + _HEAD.size)[0] != _checksum(head, key, payload):
+    cut = body + _HEAD.unpack(head)[2]
+    key, payload = data[body:cut], data[cut : at + length]
+    if _CRC.unpack_from(data, body - _CRC.size)[0] != _checksum(head, key, payload):
         return None
     return Frame(key, payload, base + at + length)
 

@@ -7,7 +7,7 @@ values are bad. Bad rows are found by halving, kept aside, and still leave a row
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
 
 import orjson
 
@@ -78,6 +78,14 @@ class Sink(Protocol):
 
     def forget(self) -> None:
         """Drop what a forked child inherited, without a word to the server, whose connection is the parent's."""
+
+
+@runtime_checkable
+class EagerSink(Sink, Protocol):
+    """A sink that makes the next write ready while its server works on this one."""
+
+    coming: Callable[[], Sequence[Row]] | None
+    """Returns the rows that the next write will have, as the same object, or none; the writer sets it."""
 
 
 class Delivery:

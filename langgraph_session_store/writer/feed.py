@@ -25,7 +25,7 @@ class Source(Protocol):
     same_boot: bool
 
     def read(self, most: int, most_bytes: int) -> list[bytes]:
-        """Return the next payloads, none if there are none (yet)."""
+        """Return the payloads behind those that were read, none if there are none (yet)."""
         ...
 
     @property
@@ -34,7 +34,7 @@ class Source(Protocol):
         ...
 
     def acknowledge(self, open_runs: Sequence[bytes]) -> None:
-        """Settle what was read, and remember *open_runs* for whoever comes after this process."""
+        """Settle the oldest read, and remember *open_runs* for whoever comes after this process."""
 
     def rewind(self) -> None:
         """Take what was read and not acknowledged as not read."""
@@ -53,7 +53,6 @@ class Feed:
         self._origin: int | None = None  # of the source's monotonic clock, on the database's
         # One for each thread: once it begins another run, nothing that an older one's death could say would count.
         self._open: dict[str, tuple[int, bytes]] = {}
-        self._begun: dict[str, Row] = {}  # those of the batch in hand
         runs, self.unreadable = _parsed(open_runs or ())
         """Those of *open_runs* that are none: another version of this package wrote them."""
         self._open.update((run.thread_id, (run.begun_at, dumps(run))) for run in runs)
@@ -68,17 +67,18 @@ class Feed:
         return _parsed(self.source.read(most, most_bytes))
 
     def prepare(self, rows: Sequence[Row], clock: Clock) -> list[Row]:
-        """Return *rows* on the database's clock where that can be known, and note which runs they start and end."""
+        """Return *rows* on the database's clock where that can be known."""
         if self._origin is None:
             self._origin = self._heard(rows, clock)
-        prepared = [self._note(row, self._corrected(row)) for row in rows]
-        # Only now: most runs that start in a batch end in it.
-        self._open.update((thread, (run.begun_at, dumps(run))) for thread, run in self._begun.items())
-        self._begun.clear()
-        return prepared
+        return list(map(self._corrected, rows))
 
-    def acknowledge(self) -> None:
-        """Settle what was read."""
+    def acknowledge(self, rows: Sequence[Row], prepared: Sequence[Row]) -> None:
+        """Settle the oldest read, whose *rows* are *prepared*, and note which runs they start and end."""
+        begun: dict[str, Row] = {}
+        for raw, row in zip(rows, prepared, strict=True):
+            self._note(raw, row, begun)
+        # Only now: most runs that start in a batch end in it.
+        self._open.update((thread, (run.begun_at, dumps(run))) for thread, run in begun.items())
         self.source.acknowledge(self.open_runs)
 
     def abandoned(self) -> list[Row]:
@@ -103,17 +103,16 @@ class Feed:
             return row
         return row.shifted(self._origin + row.monotonic - row.recorded_at)
 
-    def _note(self, raw: Row, row: Row) -> Row:
+    def _note(self, raw: Row, row: Row, starts: dict[str, Row]) -> None:
         """Follow the run that *raw* belongs to, by its start as the process believed it to be: all its events carry that."""
         status, thread = raw.get("workflow_status"), raw.thread_id
-        begun = self._begun[thread].begun_at if thread in self._begun else self._open.get(thread, (None,))[0]
+        begun = starts[thread].begun_at if thread in starts else self._open.get(thread, (None,))[0]
         if status == "running" and begun != raw.begun_at:
             moment = row.recorded_at if raw.anchored else row.recorded_at + UNSURE
-            self._begun[thread] = row._replace(recorded_at=moment, begun_at=raw.begun_at, shape=(), values=())
+            starts[thread] = row._replace(recorded_at=moment, begun_at=raw.begun_at, shape=(), values=())
         elif status not in ("running", None) and begun == raw.begun_at:
-            self._begun.pop(thread, None)
+            starts.pop(thread, None)
             self._open.pop(thread, None)
-        return row
 
 
 def _parsed(payloads: Sequence[bytes]) -> tuple[list[Row], list[bytes]]:

@@ -41,7 +41,8 @@ class MemoryQueue:
         self._most = most
         self._most_bytes = most_bytes
         self._payloads: deque[bytes] = deque()
-        self._bytes = self._reading = 0
+        self._bytes = 0
+        self._reads: deque[int] = deque()  # payloads of each read that is not acknowledged
         self._lock = threading.RLock()
 
     def append(self, payload: bytes) -> None:
@@ -57,18 +58,20 @@ class MemoryQueue:
         """Return the next payloads, at most *most* and little over *most_bytes*."""
         payloads: list[bytes] = []
         with self._lock:
-            for payload in islice(self._payloads, most):
+            read = sum(self._reads)
+            for payload in islice(self._payloads, read, read + most):
                 payloads.append(payload)
                 most_bytes -= len(payload)
                 if most_bytes <= 0:
                     break
-        self._reading = len(payloads)
+        if payloads:
+            self._reads.append(len(payloads))
         return payloads
 
     @property
     def more(self) -> bool:
         """Whether anything is left behind what was read."""
-        return self._reading < len(self._payloads)
+        return sum(self._reads) < len(self._payloads)
 
     def snapshot(self) -> Counts:
         """Return the counters as of one moment."""
@@ -77,14 +80,15 @@ class MemoryQueue:
 
     def rewind(self) -> None:
         """Take what was read and not acknowledged as not read."""
-        self._reading = 0
+        self._reads.clear()
 
     def acknowledge(self, open_runs: Sequence[bytes]) -> None:  # noqa: ARG002 - there is nobody who could adopt it
-        """Settle what was read."""
+        """Settle the oldest read."""
+        count = self._reads.popleft()
         with self._lock:
-            for _ in range(self._reading):
+            for _ in range(count):
                 self._bytes -= len(self._payloads.popleft())
-            self.counts.settled += self._reading
+            self.counts.settled += count
             self.counts.done = self.counts.settled
 
 

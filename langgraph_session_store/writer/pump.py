@@ -10,19 +10,19 @@ import logging
 import random
 import threading
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Final
 
 from ..clock import monotonic
 from ..logs import once_a_minute
 from ..spool.aside import put_aside
 from ..spool.journal import Counts, Orphan
-from .delivery import Block, Delivery, Sink, SinkError, Written
+from .delivery import Block, Delivery, EagerSink, Sink, SinkError, Written
 from .feed import Feed, merge_payloads
 from .stats import WriterStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ..clock import Clock
     from ..row import Row
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 
 LINGER: Final = 0.25  # seconds: a run's start and its end meet in one batch, and the graph keeps the GIL
 SURVEY: Final = 5.0  # seconds between two looks at the disk and for dead processes
-ROWS: Final = 500  # events of a batch, at most
-BYTES: Final = 1 << 20  # bytes of a batch, little more at most: the writer's memory
+ROWS: Final = 1000  # events of a batch, at most
+BYTES: Final = 2 << 20  # bytes of a batch, little more at most: the writer's memory
 FIRST_PAUSE: Final = 0.25  # seconds, doubled with each failed attempt
 LONGEST_PAUSE: Final = 5.0  # seconds between two attempts in an outage: one that comes and goes is not missed
 BLOCKED_PAUSE: Final = 30.0  # seconds, up to twice as long, while somebody has to repair something
@@ -42,13 +42,14 @@ BLOCKED_PAUSE: Final = 30.0  # seconds, up to twice as long, while somebody has 
 
 @dataclass(slots=True)
 class _Hand:
-    """The batch that is being written."""
+    """The batch that is being written, or the next one."""
 
     feed: Feed
     rows: list[Row]
-    rejected: int
+    rejected: list[bytes]
     more: bool
     """Whether others waited behind it."""
+    prepared: list[Row] = field(default_factory=list)
     delivery: Delivery | None = None
 
 
@@ -69,6 +70,9 @@ class Pump:
         self._orphan: Orphan | None = None
         self._orphan_feed: Feed | None = None
         self._hand: _Hand | None = None
+        self._coming: _Hand | None = None
+        if isinstance(sink, EagerSink):
+            sink.coming = self._look_ahead
         self._failures = self._turns = 0
         self._next_survey = 0.0
 
@@ -125,9 +129,10 @@ class Pump:
     def stop(self) -> None:
         """Put down what is in hand, leave the orphan to others and disconnect; `turn` may be called again."""
         with self.progress:
-            if self._hand is not None:
-                self._hand.feed.source.rewind()
-                self._hand = None
+            for hand in (self._hand, self._coming):
+                if hand is not None:
+                    hand.feed.source.rewind()
+            self._hand = self._coming = None
             if self._orphan is not None:
                 self._orphan.release()
                 self._drop_orphan()
@@ -168,24 +173,45 @@ class Pump:
         """Return the batch in hand, or else the next one."""
         if self._hand is not None:
             return self._hand
+        hand, self._coming = self._coming, None
+        dead = self._orphan_feed
+        if dead is not None and not dead.source.more and (hand is None or hand.feed is not dead):
+            self._bury(dead)
+        while hand is None and (hand := self._read()) is None:
+            if self._orphan_feed is None:
+                return None
+            self._bury(self._orphan_feed)  # there may be another one
+        for payload in hand.rejected:
+            self._keep(payload)
+        self._hand = hand
+        return hand
+
+    def _read(self) -> _Hand | None:
         self._turns += 1
         feeds = [*self._intake.feeds, *([self._orphan_feed] if self._orphan_feed else [])]
         for feed in reversed(feeds) if self._turns % 4 == 0 else feeds:  # the dead come first each fourth time
             rows, rejected = feed.read(ROWS, BYTES)
             if rows or rejected:
-                for payload in rejected:
-                    self._keep(payload)
-                self._hand = _Hand(feed, rows, len(rejected), feed.source.more)
-                return self._hand
-            if feed is self._orphan_feed:
-                self._bury(feed)
-                return self._take()  # there may be another one
+                return _Hand(feed, rows, rejected, feed.source.more)
         return None
+
+    def _look_ahead(self) -> Sequence[Row]:
+        """Read the batch behind the one that is being written, and return its events, none if there are none."""
+        if self._coming is None and self._hand is not None and self._hand.more:
+            self._coming = self._read()
+            if self._coming is not None:
+                self._prepare(self._coming)
+        return self._coming.prepared if self._coming is not None else ()
+
+    def _prepare(self, hand: _Hand) -> None:
+        hand.prepared = hand.feed.prepare(hand.rows, self._clock)
+        hand.delivery = Delivery(hand.prepared, self._keep)
 
     def _write(self, hand: _Hand) -> None:
         self._sink.open()
         if hand.delivery is None:
-            hand.delivery = Delivery(hand.feed.prepare(hand.rows, self._clock), self._keep)
+            self._prepare(hand)
+        assert hand.delivery is not None
         while not hand.delivery.finished:
             hand.delivery.step(self._sink, probe=self._failures > 0)
             self._failures = 0
@@ -194,9 +220,9 @@ class Pump:
     def _settle(self, hand: _Hand) -> None:
         assert hand.delivery is not None
         with self.progress:
-            hand.feed.acknowledge()
+            hand.feed.acknowledge(hand.rows, hand.prepared)
             self._written += hand.delivery.written
-            self._quarantined += hand.delivery.quarantined + hand.rejected
+            self._quarantined += hand.delivery.quarantined + len(hand.rejected)
             self._hand = None
             self.progress.notify_all()
 

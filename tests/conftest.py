@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
 
 from langgraph_session_store.embedded import EmbeddedServer
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
     from langgraph_session_store.recorder import SessionRecorder
     from langgraph_session_store.store import SessionStore
+
+# An example may take as long as a loaded machine needs for it.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 pytest_plugins = ["langgraph_session_store.testing.fixtures"]  # schema, module_schema
 

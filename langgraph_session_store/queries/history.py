@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import orjson
 
 from ..row import per_shape
+from ..sharing import share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,7 +61,7 @@ class Change(NamedTuple):
 
 def changes(events: Iterable[Row]) -> list[Change]:
     """Return what those of *events* say that carry versioned fields."""
-    return [_change(event) for event in events if _carried(event.shape)[0]]
+    return [_change(event) for event in share(events) if _carried(event.shape)[0]]
 
 
 @per_shape

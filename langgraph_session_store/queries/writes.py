@@ -25,6 +25,7 @@ from ..errors import FilterError
 from ..filters.paging import Condition
 from ..query import Query, Rows, Steps, Table, about, count, listed, name, nothing, single, statement
 from ..row import Row, Shape, merge
+from ..sharing import share
 from ..sql import load
 from .history import changes
 from .lines import Moment, add_lines
@@ -110,7 +111,7 @@ def batches(events: Iterable[Row]) -> list[Batch]:
     shapes: dict[Shape, Shape] = {}
     known: dict[int, Shape] = {}  # few objects, slow to hash
     groups: dict[tuple[int, int], tuple[Shape, list[Row], list[Row]]] = {}
-    for thread_id in sorted(threads):
+    for thread_id in share(sorted(threads)):
         for turn, of_run in enumerate(_runs(threads[thread_id])):
             merged = of_run[0] if len(of_run) == 1 else merge(of_run)
             if (shape := known.get(id(merged.shape))) is None:

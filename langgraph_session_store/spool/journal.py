@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
+from ..sharing import share
 from .aside import NEW_FILE, put_aside, settle_losses
 from .segment import Damage, Frame, pack, scan
 
@@ -149,7 +150,7 @@ class Journal:
         try:
             descriptor = self._open(segment) if end > self._next else -1
             try:
-                for found in scan(descriptor, self._next, end):
+                for found in share(scan(descriptor, self._next, end)):
                     self._next = found.end
                     if isinstance(found, Damage):
                         self._damaged(segment, found, os.pread(descriptor, found.end - found.start, found.start))

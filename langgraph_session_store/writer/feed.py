@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..row import Row, Value, dumps, loads, merge, own
+from ..sharing import share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,7 +119,7 @@ class Feed:
 def _parsed(payloads: Sequence[bytes]) -> tuple[list[Row], list[bytes]]:
     """Return the events among *payloads*, and the payloads that are none."""
     rows, rejected = [], []
-    for payload in payloads:
+    for payload in share(payloads):
         try:
             rows.append(loads(payload))
         except (ValueError, TypeError):

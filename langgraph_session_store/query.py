@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from psycopg.sql import SQL, Composable, Identifier
 
+from .sharing import once
 from .sql import load
 
 if TYPE_CHECKING:
@@ -113,27 +114,27 @@ class Table:
     columns: tuple[TableColumn, ...] = field(default=(), repr=False, hash=False)
     schema: str | None = None
 
-    @cached_property
+    @once
     def full(self) -> SQL:
         """The table's quoted name."""
         return self.of(self.name)
 
-    @cached_property
+    @once
     def versions(self) -> SQL:
         """The quoted name of the history."""
         return self.companion("versions")
 
-    @cached_property
+    @once
     def erased(self) -> SQL:
         """The quoted name of the table of erased threads."""
         return self.companion("erased")
 
-    @cached_property
+    @once
     def summary(self) -> SQL:
         """The quoted name of the summary view."""
         return self.companion("summary")
 
-    @cached_property
+    @once
     def versioned(self) -> tuple[TableColumn, ...]:
         """The columns whose changes make history."""
         return tuple(column for column in self.columns if column.kind == "versioned")

@@ -1,12 +1,12 @@
-"""Computing beside a graph without holding it up."""
+"""Computing beside a graph's threads and forks: without holding the ones up, and without a lock that the others could inherit."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 T = TypeVar("T")
 
@@ -25,3 +25,27 @@ def share(items: Iterable[T]) -> Iterator[T]:
         if time.perf_counter() > rest_at:
             time.sleep(PAUSE)
             rest_at = time.perf_counter() + TURN
+
+
+class once(Generic[T]):  # noqa: N801 - a decorator
+    """A property that is computed once: `functools.cached_property` without its lock.
+
+    Before Python 3.12 that has one for all instances, and a child that is forked while a thread holds it would wait for ever.
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> T: ...
+    def __get__(self, instance: object | None, owner: type | None = None) -> T | Self:
+        if instance is None:
+            return self
+        value = vars(instance)[self._name] = self._make(instance)  # found there before this from now on
+        return value

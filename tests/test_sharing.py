@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
 from langgraph_session_store import sharing
+from langgraph_session_store.sharing import once
 
 if TYPE_CHECKING:
     import pytest
@@ -25,3 +27,42 @@ def test_long_work_pauses_between_items(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sharing, "TURN", -1.0)
     assert [*sharing.share("abc")] == ["a", "b", "c"]
     assert pauses == [sharing.PAUSE] * 3
+
+
+def test_a_property_is_computed_once_for_each_instance() -> None:
+    class House:
+        made = 0
+
+        @once
+        def room(self) -> list[int]:
+            """Where one is."""
+            House.made += 1
+            return []
+
+    one, other = House(), House()
+    assert one.room is one.room
+    assert one.room is not other.room
+    assert House.made == 2
+    assert House.room.__doc__ == "Where one is."
+
+
+def test_a_property_may_be_asked_while_it_is_computed_elsewhere() -> None:
+    computing, asked = threading.Event(), threading.Event()
+
+    class House:
+        @once
+        def room(self) -> str:
+            if threading.current_thread() is threading.main_thread():
+                return "here"
+            computing.set()
+            assert asked.wait(120)
+            return "there"
+
+    house = House()
+    other = threading.Thread(target=lambda: house.room)
+    other.start()
+    assert computing.wait(120)
+    assert House().room == "here"  # a lock that all share would wait for ever, as a forked child did
+    asked.set()
+    other.join(120)
+    assert house.room == "there"

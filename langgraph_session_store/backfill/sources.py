@@ -12,7 +12,7 @@ import sys
 from bisect import bisect_right
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cache, cached_property
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from uuid import UUID
@@ -22,6 +22,7 @@ import psycopg
 from ..clock import to_microseconds
 from ..driver import translate, translated
 from ..errors import ConfigError, UnavailableError
+from ..sharing import once
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
@@ -112,7 +113,7 @@ class Source:
             elif found is not None:
                 yield Held(thread_id, found, *self._times(thread_id))
 
-    @cached_property
+    @once
     def _names(self) -> list[str]:
         return sorted(
             {_configurable(item, "thread_id") for item in self._list(None) if not _configurable(item, "checkpoint_ns")}

@@ -10,7 +10,6 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
@@ -21,6 +20,7 @@ from rich.text import Text
 
 from ..clock import told
 from ..encode import to_json
+from ..sharing import once
 from . import exits
 
 if TYPE_CHECKING:
@@ -66,12 +66,12 @@ class Output:
     def __init__(self, *, as_json: bool = False) -> None:
         self.json = as_json
 
-    @cached_property
+    @once
     def console(self) -> Console:
         """The standard output."""
         return _Console(highlight=False, markup=False, emoji=False)
 
-    @cached_property
+    @once
     def aside(self) -> Console:
         """The standard error: progress, notes and questions, which are no answer."""
         return _Console(stderr=True, highlight=False, markup=False, emoji=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
+
+from ..sharing import once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,7 +47,7 @@ class Array(list[Any]):
         super().__init__(values)
         self._kind = kind
 
-    @cached_property
+    @once
     def data(self) -> bytes:
         """What is sent. ValueError, TypeError or OverflowError where a value is none of the type."""
         oid, encode = _TYPES[self._kind]

@@ -11,7 +11,6 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
 from hashlib import sha256
 from itertools import groupby
 from operator import attrgetter
@@ -25,7 +24,7 @@ from ..errors import FilterError
 from ..filters.paging import Condition
 from ..query import Query, Rows, Steps, Table, about, count, listed, name, nothing, single, statement
 from ..row import Row, Shape, merge
-from ..sharing import share
+from ..sharing import once, share
 from ..sql import load
 from .history import changes
 from .lines import Moment, add_lines
@@ -53,12 +52,12 @@ class Batch:
     rows: Sequence[Row]
     events: Sequence[Row]
 
-    @cached_property
+    @once
     def values(self) -> dict[str, Array]:
         """The rows' values by parameter."""
         return columns(self.rows)
 
-    @cached_property
+    @once
     def changes(self) -> list[Change]:
         """What the events say of the versioned fields."""
         return changes(self.events)

@@ -10,7 +10,6 @@ import os
 import select
 import sys
 from contextlib import asynccontextmanager, contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -23,6 +22,7 @@ from ..conninfo import connection_errors
 from ..errors import UnavailableError
 from ..frames import json_value
 from ..query import drive
+from ..sharing import once
 from .base import BaseStore
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Engine(BaseStore):
 class AsyncEngine(BaseStore):
     """Connections for asyncio, of each event loop its own."""
 
-    @cached_property
+    @once
     def _pools(self) -> WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncConnectionPool[AsyncConnection]]:
         return WeakKeyDictionary()
 

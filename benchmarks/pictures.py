@@ -25,7 +25,7 @@ def label(line: dict[str, Any]) -> str:
     """Return what a candidate of the hot path is called."""
     family, name = line["family"].removesuffix("_otlp"), str(line["candidate"])
     shown = {"ours": "session store", "langfuse": "Langfuse", "langsmith": "LangSmith", "mlflow": "MLflow"}
-    if family in ("nothing", "postgres") or name.startswith(("bare", "nothing")):
+    if family in ("nothing", "postgres") or name.startswith(("bare", "nothing", "JSON")):
         return name
     return f"{shown.get(family, 'OpenInference')}, {name}"
 

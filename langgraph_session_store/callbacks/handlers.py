@@ -133,10 +133,8 @@ class BoundCallbacks(BaseCallbackManager):
     def copy(self) -> Self:
         """Return a copy that holds the same handlers: without MLflow's `__init__`, and quickly, since LangGraph makes seven for each run."""
         copy = object.__new__(type(self))
-        copy.__dict__.update(self.__dict__)
-        copy.handlers, copy.inheritable_handlers = self.handlers[:], self.inheritable_handlers[:]
-        copy.tags, copy.inheritable_tags = self.tags[:], self.inheritable_tags[:]
-        copy.metadata, copy.inheritable_metadata = {**self.metadata}, {**self.inheritable_metadata}
+        for name, value in self.__dict__.items():
+            copy.__dict__[name] = value.copy() if isinstance(value, (list, dict)) else value
         return copy
 
     def merge(self, other: BaseCallbackManager) -> Self:

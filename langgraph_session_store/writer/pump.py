@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..clock import monotonic
 from ..logs import once_a_minute
-from ..spool.aside import put_aside
+from ..spool.aside import POISON, put_aside
 from ..spool.journal import Counts, Orphan
 from .delivery import Block, Delivery, EagerSink, Sink, SinkError, Written
 from .feed import Feed, merge_payloads
@@ -244,7 +244,7 @@ class Pump:
         return pause
 
     def _keep(self, payload: bytes) -> None:
-        name = put_aside(self._intake.root, "poison", payload)
+        name = put_aside(self._intake.root, POISON, payload)
         once_a_minute(log, "poison", "an event cannot be stored; its payload is in the quarantine: %s", name or "no")
 
     def _look_after(self) -> None:

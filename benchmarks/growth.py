@@ -23,7 +23,7 @@ import psutil
 import psycopg
 from agent import Workload
 from candidates import Candidate, Setting, recorded
-from common import arguments, finish, private_database, quartiles, scratch
+from common import arguments, finish, private_database, quartiles, scratch, without_indexes
 from hot_path import measure
 from psycopg.sql import SQL
 
@@ -114,10 +114,11 @@ def _fill(store: SessionStore, dsn: str, size: int) -> None:
     """Make *size* rows, and statistics of them."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SET synchronous_commit = off")
-        for low in range(1, size + 1, 50_000):
-            high = min(low + 49_999, size)
-            connection.execute(SQL(ROWS).format(store.table.full), {"low": low, "high": high})
-            print(f"\r{high:,} rows ", end="", file=sys.stderr, flush=True)
+        with without_indexes(connection, store.table.full.as_string(connection)):
+            for low in range(1, size + 1, 50_000):
+                high = min(low + 49_999, size)
+                connection.execute(SQL(ROWS).format(store.table.full), {"low": low, "high": high})
+                print(f"\r{high:,} rows ", end="", file=sys.stderr, flush=True)
         connection.execute(SQL("VACUUM ANALYZE {}").format(store.table.full))
         connection.execute("CHECKPOINT")
 

@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,8 +33,10 @@ class Clock:
         with self._lock:
             mono = time.monotonic_ns() // 1000
             now = self._origin + mono
-            self._last = now if now > self._last else self._last + 1
-            return self._last, mono, self.anchored
+            if now <= self._last:
+                now = self._last + 1
+            self._last = now
+            return now, mono, self.anchored
 
     def anchor(self, database_now: int, at: int) -> None:
         """Take the database's *database_now* for this process's monotonic moment *at*, both in microseconds."""
@@ -83,12 +86,18 @@ def to_datetime(microseconds: int) -> datetime:
 
 def to_iso(microseconds: int) -> str:
     """Return *microseconds* since the epoch as ISO 8601 text in UTC."""
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat()  # exact until 2112, and a quarter of the time
+    second, fraction = divmod(microseconds, 1_000_000)
+    return f"{_second(second)}.{fraction:06d}+00:00" if fraction else f"{_second(second)}+00:00"
 
 
-def told(moment: datetime) -> str:
+@lru_cache(maxsize=16)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:-6]  # what costs most is the same for all rows of a second
+
+
+def told(moment: datetime, precision: str = "auto") -> str:
     """Return *moment* as answers in JSON and csv hold it: ISO 8601, UTC as ``Z``, which needs no escape in a URL."""
-    text = moment.isoformat()
+    text = moment.isoformat(timespec=precision)
     return f"{text[:-6]}Z" if text.endswith("+00:00") else text
 
 

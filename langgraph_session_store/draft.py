@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +23,12 @@ class Draft:
     @property
     def instance(self) -> SessionRecord:
         """The record itself."""
+        fields, self.fields = self.fields, {}
         if self._instance is None:
-            template = _template(self._record)
-            extra, private = template.__pydantic_extra__, template.__pydantic_private__
-            self._instance = _made(self._record, template.__dict__.copy(), set(), copy(extra), copy(private))
-        self._instance.__dict__.update(self.fields)
-        self._instance.__pydantic_fields_set__.update(self.fields)
-        self.fields.clear()
+            self._instance = _made(self._record, fields)
+        elif fields:
+            self._instance.__dict__.update(fields)
+            self._instance.__pydantic_fields_set__.update(fields)
         return self._instance
 
     def validate(self, name: str, value: object) -> object:
@@ -41,20 +39,20 @@ class Draft:
 
 
 @lru_cache(maxsize=128)
-def _template(record: type[SessionRecord]) -> SessionRecord:
+def _template(record: type[SessionRecord]) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any] | None]:
     try:
-        return record.model_construct()
+        made = record.model_construct()
     except Exception:  # the record's own default_factory or model_post_init
-        return _made(record, {}, set(), None, None)
+        return {}, None, None
+    return made.__dict__, made.__pydantic_extra__, made.__pydantic_private__
 
 
-def _made(
-    record: type[SessionRecord], fields: dict[str, Any], given: set[str], extra: Any, private: Any
-) -> SessionRecord:
+def _made(record: type[SessionRecord], fields: dict[str, Any]) -> SessionRecord:
     """Return an instance without a question to *record*, made like ``BaseModel.__copy__`` makes its copies."""
+    defaults, extra, private = _template(record)
     instance = record.__new__(record)
-    object.__setattr__(instance, "__dict__", fields)
-    object.__setattr__(instance, "__pydantic_fields_set__", given)
-    object.__setattr__(instance, "__pydantic_extra__", extra)
-    object.__setattr__(instance, "__pydantic_private__", private)
+    object.__setattr__(instance, "__dict__", defaults | fields)
+    object.__setattr__(instance, "__pydantic_fields_set__", set(fields))
+    object.__setattr__(instance, "__pydantic_extra__", None if extra is None else extra.copy())
+    object.__setattr__(instance, "__pydantic_private__", None if private is None else private.copy())
     return instance

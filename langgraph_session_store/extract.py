@@ -22,7 +22,7 @@ from .encode import clean_text, plain_json, tolerant_json
 from .errors import DataError
 from .record import Column, RecordField, SessionRecord, Source, record_fields
 from .redact import MASK, redact_text
-from .row import Mode, Shape, Slot, Value
+from .row import SHAPES, Mode, Shape, Slot, Value
 
 Redact = Callable[[str, Any], Any]
 
@@ -118,7 +118,7 @@ def extract(
         slots.append(slot)
         values.append(value)
     status = None if start else _status(record, draft, rejected)
-    return Fields(tuple(slots), tuple(values), rejected, status)
+    return Fields(_interned(tuple(slots)), tuple(values), rejected, status)
 
 
 def field_value(record: type[SessionRecord], name: str, value: object) -> Value:
@@ -128,6 +128,12 @@ def field_value(record: type[SessionRecord], name: str, value: object) -> Value:
         return None if value is None else _store(plan, value, Draft(record), None)
     except Exception as error:
         raise DataError(f"{name}: {_reason(error, hide=plan.hidden)}") from None
+
+
+@lru_cache(maxsize=SHAPES)
+def _interned(shape: Shape) -> Shape:
+    """Return the first *shape* that was equal to this one: what later rooms know of a shape they find by its identity."""
+    return shape
 
 
 @lru_cache(maxsize=128)
@@ -332,5 +338,7 @@ def _reason(error: Exception, *, hide: bool) -> str:
 
 def _preview(raw: object) -> str:
     text = clean_text(raw[: _PREVIEW * 4]) if type(raw) is str else tolerant_json(raw, _PREVIEW * 4)
+    if type(raw) is not str and text.startswith('"'):  # what JSON knows no other way to write, as NaN
+        text = str(from_json(text))
     text = redact_text(text)
     return text if len(text) <= _PREVIEW else text[:_PREVIEW] + "…"

@@ -10,7 +10,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 RUN_ID_KEY: Final = "mlflow_run_id"
 """The key of a config's metadata that names the run explicitly, which wins over everything."""
@@ -38,27 +41,28 @@ def resolve(metadata: Mapping[str, Any], configured: RunIdSource = None) -> str 
 
 def named(metadata: Mapping[str, Any]) -> str | None:
     """Return the MLflow run that a config's *metadata* names, None without one."""
-    return _valid(metadata.get(RUN_ID_KEY))
+    return _valid(metadata[RUN_ID_KEY]) if RUN_ID_KEY in metadata else None
 
 
 def active_run_id() -> str | None:
     """Return the id of MLflow's active run in this thread, None without one or without a whole MLflow."""
-    run = _ask("mlflow.tracking.fluent", "active_run")
-    return None if run is None else _valid(getattr(getattr(run, "info", None), "run_id", None))
+    if (fluent := sys.modules.get("mlflow.tracking.fluent")) is None:
+        return None
+    return _valid(getattr(getattr(_ask(fluent, "active_run"), "info", None), "run_id", None))
 
 
 def active_trace_id() -> str | None:
     """Return the id of the MLflow trace that is open in this context, None without one."""
-    trace_id = _ask("mlflow.tracing.fluent", "get_active_trace_id")
+    if (fluent := sys.modules.get("mlflow.tracing.fluent")) is None:
+        return None
+    trace_id = _ask(fluent, "get_active_trace_id")
     return trace_id[:255] if isinstance(trace_id, str) and trace_id else None
 
 
-def _ask(module: str, function: str) -> Any:
-    if (found := sys.modules.get(module)) is None:
-        return None
+def _ask(module: ModuleType, function: str) -> Any:
     # During another thread's first import the module is there but half made; after a partial uninstall it is an empty namespace.
     try:
-        return getattr(found, function)()
+        return getattr(module, function)()
     except Exception:
         return None
 

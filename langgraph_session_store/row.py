@@ -7,6 +7,7 @@ store what another one left behind.
 from __future__ import annotations
 
 from functools import lru_cache, reduce
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 import orjson
@@ -95,24 +96,29 @@ def own(name: str, mode: Mode = "set") -> Slot:
 
 def merge(rows: Iterable[Row]) -> Row:
     """Return one row that does what *rows* of one thread would do one after the other, in the order of their times."""
-    first, *later = sorted(rows, key=lambda row: row.recorded_at)
-    return reduce(_after, later, first)
+    return reduce(_after, sorted(rows, key=attrgetter("recorded_at")))
 
 
 def _after(old: Row, new: Row) -> Row:
-    shape, picks = _behind(new.shape)(old.shape)
-    both = (*old.values, *new.values)
-    values = [both[one] if both[one] is not None else both[other] for one, other in picks]
-    return new._replace(shape=shape, values=tuple(values))
+    shape, picked, fallbacks = _behind(new.shape)(old.shape)
+    both = old.values + new.values
+    values = [both[at] for at in picked]
+    for at, other in fallbacks:
+        if values[at] is None:
+            values[at] = both[other]
+    return Row(new.thread_id, new.recorded_at, new.begun_at, new.monotonic, new.anchored, shape, tuple(values))
+
+
+Joint = tuple[Shape, list[int], list[tuple[int, int]]]
+"""The shape of two rows as one, where the value of each slot is among those of both, and for some where it is if that is None."""
 
 
 @per_shape
-def _behind(new: Shape) -> Callable[[Shape], tuple[Shape, list[tuple[int, int]]]]:
+def _behind(new: Shape) -> Callable[[Shape], Joint]:
     return per_shape(lambda old: _joint(old, new))
 
 
-def _joint(old: Shape, new: Shape) -> tuple[Shape, list[tuple[int, int]]]:
-    """Return the shape of two rows as one, and for each slot where its value is among those of both, and where if that is None."""
+def _joint(old: Shape, new: Shape) -> Joint:
     slots = {slot.name: (slot, at, at) for at, slot in enumerate(old)}
     for at, slot in enumerate(new, len(old)):
         known, there, _ = slots.get(slot.name, (slot, at, at))
@@ -122,13 +128,15 @@ def _joint(old: Shape, new: Shape) -> tuple[Shape, list[tuple[int, int]]]:
             slots[slot.name] = known, there, at
         else:
             slots.setdefault(slot.name, (slot, at, at))
-    return tuple(slot for slot, _, _ in slots.values()), [(one, other) for _, one, other in slots.values()]
+    shape, picked, others = zip(*slots.values(), strict=True) if slots else ((), (), ())
+    fallbacks = [(at, other) for at, (one, other) in enumerate(zip(picked, others, strict=True)) if one != other]
+    return shape, list(picked), fallbacks
 
 
 def dumps(row: Row) -> bytes:
     """Return *row* as two lines of JSON: its shape, which many rows share, and the rest."""
     rest = row.thread_id, row.recorded_at, row.begun_at, row.monotonic, row.anchored, row.values
-    return b"%b\n%b" % (_shape_json(row.shape), orjson.dumps(rest))
+    return _shape_json(row.shape) + orjson.dumps(rest)
 
 
 def loads(data: bytes) -> Row:
@@ -141,9 +149,9 @@ def loads(data: bytes) -> Row:
     return Row(thread_id, recorded_at, begun_at, monotonic, anchored, shape, tuple(values))
 
 
-@lru_cache(maxsize=256)
+@per_shape
 def _shape_json(shape: Shape) -> bytes:
-    return orjson.dumps([list(slot) for slot in shape])
+    return orjson.dumps([list(slot) for slot in shape]) + b"\n"
 
 
 @lru_cache(maxsize=SHAPES)

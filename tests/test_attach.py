@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import pytest
-from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager, CallbackManager
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
@@ -25,6 +25,7 @@ from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel
 
 from langgraph_session_store import Column, ConfigError, MessagesSession, SessionRecord, SessionRecorder, SessionStore
+from langgraph_session_store.callbacks import BoundCallbacks
 from langgraph_session_store.testing import BoomError, problem_graph
 
 if TYPE_CHECKING:
@@ -81,6 +82,25 @@ def test_what_is_added_to_a_copy_of_the_graphs_callbacks_stays_there(recorder: S
     copy.add_tags(["tag"])
     copy.add_metadata({"key": "value"})
     assert vars(bound) == before
+
+
+def test_a_copy_of_the_graphs_callbacks_has_what_a_newer_langchain_keeps_there(
+    recorder: SessionRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = BaseCallbackManager.__init__
+
+    def newer(self: Any, *args: Any, **options: Any) -> None:
+        real(self, *args, **options)
+        self.later, self.kept = ["later"], recorder
+
+    monkeypatch.setattr(BoundCallbacks, "_others", ())
+    monkeypatch.setattr(BaseCallbackManager, "__init__", newer)
+    bound = recorder.attach(problem_graph()).config["callbacks"]
+    copy = bound.copy().copy()
+    assert vars(copy) == vars(bound)
+    assert copy.kept is recorder
+    copy.later.append("added")
+    assert bound.later == ["later"]
 
 
 def test_get_right_after_invoke_sees_the_finished_row(recorder: SessionRecorder, store: SessionStore) -> None:

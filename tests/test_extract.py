@@ -634,6 +634,14 @@ def test_previews_are_short_and_without_credentials() -> None:
     assert "hunter2" not in str(store("text", [{"password": "hunter2"}])[1])
 
 
+@pytest.mark.parametrize(
+    ("raw", "preview"),
+    [(float("nan"), "NaN"), ("NaN", "NaN"), (uuid.UUID(int=1), f"{uuid.UUID(int=1)}"), (["a"], '["a"]'), ('"a"', '"a"')],
+)
+def test_a_preview_has_the_quotes_of_what_it_shows_only(raw: Any, preview: str) -> None:
+    assert store("integer", raw)[1]["preview"] == preview
+
+
 def test_only_so_many_fields_are_explained() -> None:
     wide = type(SessionRecord)(
         "Wide", (SessionRecord,), {"__module__": __name__, "__annotations__": {f"f{n}": int for n in range(100)}}

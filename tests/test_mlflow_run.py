@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -59,6 +60,19 @@ def test_the_active_run(asynchronous: bool, recorder: SessionRecorder, store: Se
     with mlflow.start_run() as run:
         asyncio.run(graph.ainvoke(INPUT, here())) if asynchronous else graph.invoke(INPUT, here())
     assert run_of(store) == run.info.run_id
+
+
+def test_the_environment_is_asked_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    assert mlflow_run.resolve({}) is None
+    monkeypatch.setenv("MLFLOW_RUN_ID", "one")
+    assert mlflow_run.resolve({}) == "one"
+    monkeypatch.setitem(os.environ, "MLFLOW_RUN_ID", "two")
+    assert mlflow_run.resolve({}) == "two"
+    monkeypatch.delenv("MLFLOW_RUN_ID")
+    assert mlflow_run.resolve({}) is None
+    monkeypatch.setattr(os, "environ", {"MLFLOW_RUN_ID": "three"})
+    assert mlflow_run.resolve({}) == "three"
 
 
 def test_a_nested_run_is_the_innermost(recorder: SessionRecorder, store: SessionStore) -> None:

@@ -254,6 +254,42 @@ def test_what_a_signal_handler_raises_in_an_append_leaves_the_spool_whole(
     assert take_all(spool) == [b"kept"]
 
 
+def test_an_error_at_any_line_of_a_write_leaves_the_counters_with_the_file(tmp_path: Path) -> None:
+    spool = make(tmp_path / "s")
+    spool.append(b"k", b"first")
+    assert spool._active is not None
+    segment, left = spool._active, 0
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code is not Spool._write.__code__:
+            return None
+        if event == "line":
+            left -= 1
+            if not left:
+                raise KeyboardInterrupt
+        return trace
+
+    expected, before = [b"first"], sys.gettrace()
+    for steps in range(1, 100):
+        left = steps
+        sys.settrace(trace)
+        try:
+            spool.append(b"k", b"interrupted")
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        if spool.counts.appended > len(expected):  # after the write: only the caller does not know
+            expected.append(b"interrupted")
+        assert (segment.frames, segment.upto, spool.counts.appended) == (len(expected),) * 3
+        assert (segment.size, spool._bytes) == (segment.path.stat().st_size,) * 2
+    assert steps > 5
+    assert take_all(spool) == [*expected, b"interrupted"]
+
+
 def test_sync_covers_what_was_appended_and_is_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     real = os.fdatasync

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from operator import add
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from langgraph.errors import GraphBubbleUp, GraphDrained, GraphInterrupt, ParentCommand
@@ -15,10 +16,10 @@ from ..clock import to_iso
 from ..encode import clean_text, thread_key, to_json
 from ..mlflow_run import RUN_ID_KEY
 from ..redact import redact_keys, redact_text
-from ..row import Row, Shape, Value, own
+from ..row import Row, Shape, Value, own, per_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from ..columns import Status
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .graphs import RecordedGraph
 
     Tick = tuple[int, int, bool]
+    _Shapes = tuple[Callable[[Shape], Shape], ...]
 
 MAX_ERROR: Final = 2_000
 """Characters of an error that are kept: enough for a message, not for a dump of the state that some messages carry."""
@@ -50,9 +52,9 @@ class Run:
     metadata: str | None = None
     in_coroutine: bool = False
     interrupted_by: Any = None
-    rejected: dict[str, dict[str, object]] = field(default_factory=dict)
+    rejected: dict[str, dict[str, object]] | None = None
     superseded: bool = False
-    wall: float = field(default_factory=time.time)
+    wall: float = 0.0
 
 
 class Ending(NamedTuple):
@@ -74,13 +76,16 @@ def thread_of(metadata: Mapping[str, Any], root: UUID) -> str:
 
 def describe(metadata: Mapping[str, Any], tags: Sequence[str] | None) -> str | None:
     """Return the caller's own metadata and tags as JSON, without what LangGraph added and with secrets masked."""
-    kept = {
-        key: value for key, value in metadata.items() if key not in _NOT_METADATA and not str(key).startswith(_INTERNAL)
-    }
-    if own_tags := [tag for tag in tags or () if not str(tag).startswith(_INTERNAL)]:
+    kept = {key: metadata[key] for key in _own_keys(tuple(metadata))}
+    if tags and (own_tags := [tag for tag in tags if not str(tag).startswith(_INTERNAL)]):
         kept["tags"] = own_tags
     # Secrets may stand inside of objects: only their JSON shows all keys.
     return to_json(redact_keys(from_json(to_json(kept)))) if kept else None
+
+
+@lru_cache(maxsize=256)
+def _own_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(key for key in keys if key not in _NOT_METADATA and not str(key).startswith(_INTERNAL))
 
 
 def start_row(run: Run, fields: Fields, tick: Tick, trace_id: str | None) -> Row:
@@ -113,22 +118,22 @@ def end_row(run: Run, fields: Fields, tick: Tick, ending: Ending) -> Row:
     return _row(run, fields, tick, _AT_END, values)
 
 
-def _row(run: Run, fields: Fields, tick: Tick, shape: Shape, values: tuple[Value, ...]) -> Row:
+def _row(run: Run, fields: Fields, tick: Tick, shapes: _Shapes, values: tuple[Value, ...]) -> Row:
     # What is not known now erases nothing that was known before.
+    known = 0
     if run.mlflow_run_id is not None:
-        shape, values = (*shape, _RUN_ID), (*values, run.mlflow_run_id)
+        known, values = 1, (*values, run.mlflow_run_id)
     if run.user_id is not None:
-        shape, values = (*shape, _USER_ID), (*values, run.user_id)
+        known, values = known + 2, (*values, run.user_id)
     recorded_at, monotonic, anchored = tick
-    return Row(
-        run.thread_id,
-        recorded_at,
-        run.begun,
-        monotonic,
-        anchored,
-        (*shape, *fields.shape),
-        (*values, *fields.values),
-    )
+    shape = shapes[known](fields.shape)
+    return Row(run.thread_id, recorded_at, run.begun, monotonic, anchored, shape, (*values, *fields.values))
+
+
+def _shapes(head: Shape) -> _Shapes:
+    """Return what puts *head* before a record's own slots: alone, with the run's id, with its user, and with both."""
+    run_id, user_id = own("run_id"), own("user_id")
+    return tuple(per_shape(partial(add, (*head, *known))) for known in ((), (run_id,), (user_id,), (run_id, user_id)))
 
 
 _ALWAYS: Final = tuple(
@@ -137,10 +142,8 @@ _ALWAYS: Final = tuple(
         ("workflow_status", "trace_id", "graph_name", "started_at", "finished_at", "error", "metadata", "rejected"),
     )
 )
-_AT_START: Final = (*_ALWAYS, own("created_at", "default"))
-_AT_END: Final = (*_ALWAYS, own("checkpoint_id"))
-_RUN_ID: Final = own("run_id")
-_USER_ID: Final = own("user_id")
+_AT_START: Final = _shapes((*_ALWAYS, own("created_at", "default")))
+_AT_END: Final = _shapes((*_ALWAYS, own("checkpoint_id")))
 
 
 def status_of(error: BaseException) -> Status:

@@ -7,6 +7,7 @@ caller's thread where the run is synchronous, else left for the waiting handler,
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
@@ -101,6 +102,7 @@ class Tracker:
             checkpointed_as=str(metadata.get("thread_id", run_id)),
             begun=tick[0],
             monotonic=tick[1],
+            wall=time.time(),
             graph_name=_short(name),
             graph=graph,
             in_coroutine=in_coroutine,
@@ -119,18 +121,18 @@ class Tracker:
     def _admit(self, run: Run, *, nested: bool) -> bool:
         """Register *run*, unless another handler has, or it is a part of a run of the same thread."""
         with self._lock:
-            known = self._runs.get(run.id)
-            if known is not None:
+            known = self._runs.setdefault(run.id, run)
+            if known is not run:
                 known.graph = known.graph or run.graph
                 return False
             in_flight = self._threads.setdefault(run.thread_id, [])
             if in_flight:
                 if nested:
+                    del self._runs[run.id]
                     return False
                 # A stream that nobody closed ends here; when it is collected later, its GeneratorExit is no news.
                 in_flight[-1].superseded = True
             in_flight.append(run)
-            self._runs[run.id] = run
             return True
 
     def interrupted(self, event: GraphInterruptEvent) -> None:
@@ -146,11 +148,12 @@ class Tracker:
             return
         pause = run.interrupted_by
         fields = extract(self._record, outputs, redact=self._redact)
-        status = "interrupted" if pause else _completed(fields)
-        ending = self._ending(run, status, checkpoint_id=pause.checkpoint_id if pause else None)
         after = pause is not None and pause.status == "interrupt_after"
         asks = run.graph is not None and run.graph.has_checkpointer and (after or run.graph.hides(outputs, fields))
-        self._close(run, fields, ending, outputs, ask=asks)
+        if pause is None:
+            self._close(run, fields, _completed(fields), outputs, ask=asks)
+        else:
+            self._close(run, fields, "interrupted", outputs, ask=asks, checkpoint_id=pause.checkpoint_id)
 
     def failed(self, run_id: UUID, error: BaseException) -> None:
         """Take the error of a run, which may also be a pause or the caller's own stop."""
@@ -160,7 +163,7 @@ class Tracker:
             return
         text = error_text(error) if status in ("failed", "cancelled") else None
         fields = extract(self._record, None, redact=self._redact)
-        self._close(run, fields, self._ending(run, status, error=text), None, ask=True)
+        self._close(run, fields, status, None, ask=True, error=text)
 
     def _claim(self, run_id: UUID, *, completed: bool, keep: bool = False) -> Run | None:
         """Return the run if nobody has ended it: the first end counts, but a completion wins over an earlier stop."""
@@ -176,38 +179,43 @@ class Tracker:
                 _keep(self._stopped, run_id, run, KEPT)
             return run
 
-    def _ending(
-        self, run: Run, status: Status, *, error: str | None = None, checkpoint_id: str | None = None
-    ) -> Ending:
+    def _close(
+        self,
+        run: Run,
+        fields: Fields,
+        status: Status,
+        outputs: Any,
+        *,
+        ask: bool,
+        error: str | None = None,
+        checkpoint_id: str | None = None,
+    ) -> None:
+        """Write the last row of *run*: at once what is known, and after a wait what only the checkpointer knows."""
         if run.mlflow_run_id is None and not run.in_coroutine:
             # A run that a node opened. On a loop it could be another task's.
             run.mlflow_run_id = mlflow_run.active_run_id()
         # Both on the clock as it is known now: the first contact with the database may lie between them.
-        started, finished = self._clock.at(run.monotonic), self._clock.tick()[0]
-        return Ending(status, started, finished, error, mlflow_run.active_trace_id(), checkpoint_id)
-
-    def _close(self, run: Run, fields: Fields, ending: Ending, outputs: Any, *, ask: bool) -> None:
-        """Write the last row of *run*: at once what is known, and after a wait what only the checkpointer knows."""
+        started, tick = self._clock.at(run.monotonic), self._clock.tick()
+        ending = Ending(status, started, tick[0], error, mlflow_run.active_trace_id(), checkpoint_id)
         ask = ask and not run.superseded and run.graph is not None and run.graph.has_checkpointer
-        if run.in_coroutine and (ask or self._settle):
-            self._emit(end_row(run, fields, self._clock.tick(), ending))
-            # Without a checkpointer to ask nothing of the run is kept.
-            rest = partial(self._complete, run, fields, ending, outputs, ask=True) if ask else self._settle
+        # Without a checkpointer to ask nothing of the run is kept.
+        rest = partial(self._complete, run, fields, ending, outputs) if ask else self._settle
+        later = run.in_coroutine and rest is not None
+        if later or not ask:
+            self._emit(end_row(run, fields, tick, ending))
+        if later:
             _keep(self._waiting, run.id, rest, WAITING)
             _ending.set(run.id)
-            return
-        if not ask:
-            self._emit(end_row(run, fields, self._clock.tick(), ending))
-        self._complete(run, fields, ending, outputs, ask=ask)
+        elif rest is not None:
+            rest()
 
-    def _complete(self, run: Run, fields: Fields, ending: Ending, outputs: Any, *, ask: bool) -> None:
-        if ask:
-            try:
-                fields, ending = self._asked(run, fields, ending, outputs)
-            except Exception as error:
-                self._report("the graph's checkpointer could not be asked for the last state", error)
-            finally:  # also when Ctrl-C ends the wait
-                self._emit(end_row(run, fields, self._clock.tick(), ending))
+    def _complete(self, run: Run, fields: Fields, ending: Ending, outputs: Any) -> None:
+        try:
+            fields, ending = self._asked(run, fields, ending, outputs)
+        except Exception as error:
+            self._report("the graph's checkpointer could not be asked for the last state", error)
+        finally:  # also when Ctrl-C ends the wait
+            self._emit(end_row(run, fields, self._clock.tick(), ending))
         if self._settle:
             self._settle()
 

@@ -107,19 +107,19 @@ class Spool(Journal):
 
     def _write(self, segment: Segment, frame: bytes) -> None:
         counts, length = self.counts, len(frame)
-        before = segment.size, segment.frames, segment.upto, counts.appended, self._bytes
+        size, frames, appended, held = segment.size, segment.frames, counts.appended, self._bytes
         try:
             if os.write(self._descriptor, frame) != length:
                 raise OSError(errno.ENOSPC, "short write")  # noqa: TRY301 - undone below like any other failure
-            segment.frames += 1
-            counts.appended += 1
-            segment.upto = counts.appended
-            self._bytes += length
-            segment.size += length  # last: the reader goes so far
+            segment.frames = frames + 1
+            counts.appended = segment.upto = appended + 1
+            self._bytes = held + length
+            segment.size = size + length  # last: the reader goes so far
         except BaseException:  # also what a signal handler raises
-            segment.size, segment.frames, segment.upto, counts.appended, self._bytes = before
+            segment.size, segment.frames, self._bytes = size, frames, held
+            counts.appended = segment.upto = appended  # an active segment ends with what was appended last
             try:
-                os.ftruncate(self._descriptor, segment.size)
+                os.ftruncate(self._descriptor, size)
             except OSError:
                 self._seal()  # part of a frame stays behind the end, where only an adopter could see it
             raise

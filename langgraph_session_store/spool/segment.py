@@ -20,6 +20,7 @@ MAGIC: Final = b"\xffLSS"
 VERSION: Final = 1
 MAX_PAYLOAD: Final = 16 << 20
 _HEAD: Final = struct.Struct("<4sBxHI")  # magic, version, a zero, key length, payload length; the CRC follows
+_WHOLE: Final = struct.Struct("<4sBxHII")  # the same with the CRC
 _CRC: Final = struct.Struct("<I")
 _HEADER: Final = _HEAD.size + _CRC.size
 _CHUNK: Final = 256 << 10  # one read serves many frames: each system call of the writer may wait for the GIL
@@ -51,7 +52,7 @@ class Damage(NamedTuple):
 def pack(key: bytes, payload: bytes) -> bytes:
     """Return the frame of *payload*, which may have at most `MAX_PAYLOAD` bytes, and *key*, at most 65,535."""
     head = _HEAD.pack(MAGIC, VERSION, len(key), len(payload))
-    return b"".join((head, _CRC.pack(_checksum(head, key, payload)), key, payload))
+    return b"".join((head, _CRC.pack(_checksum(head + key, payload)), key, payload))
 
 
 def scan(descriptor: int, start: int, end: int) -> Iterator[Frame | Damage]:
@@ -78,15 +79,18 @@ def scan(descriptor: int, start: int, end: int) -> Iterator[Frame | Damage]:
 
 def _parse(data: bytes, at: int, base: int) -> Frame | None:
     """Return the frame that is whole at *at*, whose file offset is *base* + *at*."""
-    length = _length(data, at)
-    if not length or at + length > len(data):
+    body = at + _HEADER
+    if body > len(data):
         return None
-    head, body = data[at : at + _HEAD.size], at + _HEADER
-    cut = body + _HEAD.unpack(head)[2]
-    key, payload = data[body:cut], data[cut : at + length]
-    if _CRC.unpack_from(data, body - _CRC.size)[0] != _checksum(head, key, payload):
+    magic, version, key_length, payload_length, checksum = _WHOLE.unpack_from(data, at)
+    cut = body + key_length
+    end = cut + payload_length
+    if magic != MAGIC or version != VERSION or payload_length > MAX_PAYLOAD or end > len(data):
         return None
-    return Frame(key, payload, base + at + length)
+    key, payload = data[body:cut], data[cut:end]
+    if checksum != _checksum(data[at : at + _HEAD.size] + key, payload):
+        return None
+    return Frame(key, payload, base + end)
 
 
 def _length(data: bytes, at: int = 0) -> int:
@@ -119,8 +123,8 @@ def _is_torn(data: bytes) -> bool:
     return _length(data) > len(data)
 
 
-def _checksum(head: bytes, key: bytes, payload: bytes) -> int:
-    crc = zlib.crc32(key, zlib.crc32(head))
+def _checksum(head_and_key: bytes, payload: bytes) -> int:
+    crc = zlib.crc32(head_and_key)
     if len(payload) <= _GIL_KEPT:
         return zlib.crc32(payload, crc)
     view = memoryview(payload)

@@ -92,12 +92,12 @@ class Writer:
         try:
             if self._pid != os.getpid():  # forked without Python's knowledge, as uwsgi does
                 self._forked()
-            if not self._runs or self._stop.is_set():
+            if not self._runs:
                 self.start()
             self._intake.accept(row)
             if not self._work.is_set():
                 self._work.set()
-            if self._stop.is_set():  # `close` came in between, and may have looked before there was anything to see
+            if self._stop.is_set():  # `close` may have looked before there was anything to see
                 self.start()
         except Exception as error:
             self.fault("an event could not be accepted", error)

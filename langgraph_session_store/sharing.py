@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, overload
 
@@ -15,10 +16,14 @@ PAUSE: Final = 0.000_05  # seconds, which another thread needs to wake up
 
 
 def share(items: Iterable[T]) -> Iterator[T]:
-    """Yield *items*, and let go of the interpreter's lock again and again between them.
+    """Return an iterator over *items* that lets go of the interpreter's lock again and again, where another thread could want it.
 
     A thread that only computes gives it up after 5 ms, and a graph's thread waits so long after each of its system calls.
     """
+    return _pausing(items) if threading.active_count() > 1 else iter(items)
+
+
+def _pausing(items: Iterable[T]) -> Iterator[T]:
     rest_at = time.perf_counter() + TURN
     for item in items:
         yield item

@@ -74,9 +74,9 @@ def test_copied_and_sent_lines_are_the_same(dsn: str, db: Watched, seed: int, mo
     other.conn.close()
 
 
-def sending(*args: Any, applied: object = None, **options: Any) -> Steps[None]:
+def sending(table: Any, said: Any, runs: Any, _: object, **options: Any) -> Steps[None]:
     """Add lines as if no row held what they say, with all that is known read back."""
-    steps = lines.add_lines(*args, **options)
+    steps = lines.add_lines(table, said, runs, {}, **options)
     answer: Any = None
     while True:
         try:

@@ -27,6 +27,7 @@ def lines(slot: Slot, *texts: str) -> int:
         ('[1,{"z":"é\\u000b\\u007f/","a":[true,null]}]', '[1.0, {"a": [true, null], "z": "\\u00e9\\u000b\\u007f\\/"}]'),
         ("[[],{}]", "[ [ ], { } ]"),
         ("[0.0]", "[0]"),
+        ("1e1", "10"),
     ],
 )
 def test_another_spelling_is_no_change(one: str, other: str) -> None:

@@ -266,6 +266,7 @@ def test_a_planner_without_statistics_reads_no_whole_table(base: Base) -> None:
     [
         ("text", ["", "a", None, "é\U0001f600", "x" * 9000]),
         ("text", []),
+        ("bytea", [b"", b"\0\xff", None]),
         ("text", [None, None]),
         ("bigint", [0, -1, None, 2**63 - 1, -(2**63)]),
         ("boolean", [True, False, None]),

@@ -510,7 +510,7 @@ def test_who_erases_waits_for_a_writer_who_has_not_committed(db: Database, dsn: 
 
 
 def test_what_changed_after_it_was_found_is_not_erased(db: Database) -> None:
-    old = writes.older("recorded_at", to_datetime(NOW + 5))
+    old = writes.older("recorded_at", to_datetime(NOW + 5), to_datetime(NOW + 10))
     db.write(event(1, "a", code="a"), event(2, "b", code="b"), event(9, "c", code="c"))
     found = db.run(writes.matching(db.table, old))
     assert sorted(found) == ["a", "b"]
@@ -537,10 +537,21 @@ def test_the_hash_of_a_tombstone_is_that_of_the_database(db: Database) -> None:
     assert bytes(row["hash"]) == writes.thread_hash(thread)
 
 
-@pytest.mark.parametrize("than", [30, "30d", None, datetime(2026, 1, 1)])  # noqa: DTZ001 - a naive one is the point
-def test_an_age_is_an_interval_or_a_moment(than: Any) -> None:
+@pytest.mark.parametrize(
+    "than",
+    [
+        *(30, "30d", None, datetime(2026, 1, 1)),  # noqa: DTZ001 - a naive one is the point
+        *(timedelta(microseconds=-1), to_datetime(NOW + 60_000_001)),
+    ],
+)
+def test_an_age_is_an_interval_or_a_moment_that_is_past(than: Any) -> None:
     with pytest.raises(FilterError):
-        writes.older("updated_at", than)
+        writes.older("updated_at", than, to_datetime(NOW))
+
+
+@pytest.mark.parametrize("than", [timedelta(0), to_datetime(NOW), to_datetime(NOW + 60_000_000)])
+def test_an_age_may_be_now(than: Any) -> None:
+    assert writes.older("updated_at", than, to_datetime(NOW)).restricts
 
 
 # --- the files ---

@@ -21,12 +21,22 @@ def test_the_items_come_as_they_are() -> None:
 def test_long_work_pauses_between_items(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
     monkeypatch.setattr(sharing, "TURN", 3600.0)
     assert [*sharing.share("abc")] == ["a", "b", "c"]
     assert pauses == []
     monkeypatch.setattr(sharing, "TURN", -1.0)
     assert [*sharing.share("abc")] == ["a", "b", "c"]
     assert pauses == [sharing.PAUSE] * 3
+
+
+def test_a_thread_that_is_alone_does_not_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setattr(sharing, "TURN", -1.0)
+    assert [*sharing.share("abc")] == ["a", "b", "c"]
+    assert pauses == []
 
 
 def test_a_property_is_computed_once_for_each_instance() -> None:

@@ -160,7 +160,7 @@ def use_store(store: SessionStore, folder: Path) -> None:
     assert store.versions("t")
     assert next(store.changes(since=LONG_AGO))
     store.mark_abandoned(timedelta(hours=1))
-    store.mark_abandoned(LATER)
+    store.mark_abandoned(datetime.now(UTC))
     versioned = {"problem": {"description": "d", "tests": []}, "tests_passed": True}
     for code in ("1", "0"):  # the second is older than what is known
         store.save_many([store._event("late", {**versioned, "code": code}, {})._replace(recorded_at=int(code) + 1)])

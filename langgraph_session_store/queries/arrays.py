@@ -23,20 +23,29 @@ _NULL: Final = _LENGTH.pack(-1)
 _EPOCH: Final = 946_684_800_000_000  # of Postgres, the year 2000, in microseconds of Unix time
 
 
-def _text(value: Any) -> bytes:
-    return str(value).encode()
+def _texts(values: Iterable[Any]) -> list[bytes]:
+    pieces, length = [], _LENGTH.pack
+    for value in values:
+        if value is None:
+            pieces.append(_NULL)
+        else:
+            data = str(value).encode()
+            pieces += length(len(data)), data  # not their sum, which would copy what may be large
+    return pieces
 
 
-def _integer(value: Any) -> bytes:
-    return int(value).to_bytes(8, "big", signed=True)
+def _fixed(code: str, convert: Callable[[Any], Any]) -> Callable[[Iterable[Any]], list[bytes]]:
+    size, pack = struct.calcsize(f"!{code}"), struct.Struct(f"!i{code}").pack
+    return lambda values: [_NULL if value is None else pack(size, convert(value)) for value in values]
 
 
-_TYPES: Final[dict[str, tuple[int, Callable[[Any], bytes]]]] = {
-    "text": (25, _text),
-    "bigint": (20, _integer),
-    "double precision": (701, lambda value: struct.pack("!d", float(value))),
-    "boolean": (16, lambda value: b"\1" if value else b"\0"),
-    "timestamptz": (1184, lambda value: _integer(value - _EPOCH)),
+_TYPES: Final[dict[str, tuple[int, Callable[[Iterable[Any]], list[bytes]]]]] = {
+    "text": (25, _texts),
+    "bytea": (17, lambda values: [_NULL if value is None else _LENGTH.pack(len(value)) + value for value in values]),
+    "bigint": (20, _fixed("q", int)),
+    "double precision": (701, _fixed("d", float)),
+    "boolean": (16, _fixed("?", bool)),
+    "timestamptz": (1184, _fixed("q", (-_EPOCH).__add__)),
 }
 
 
@@ -53,10 +62,13 @@ class Array(list[Any]):
         oid, encode = _TYPES[self._kind]
         if not self:
             return _HEAD.pack(0, 0, oid, 0, 0)[:_EMPTY]
-        head, pack = _HEAD.pack(1, 1, oid, len(self), 1), _LENGTH.pack
+        head = _HEAD.pack(1, 1, oid, len(self), 1)
         if self.count(None) == len(self):
             return head + _NULL * len(self)
-        return head + b"".join([_NULL if value is None else pack(len(data := encode(value))) + data for value in self])
+        try:
+            return b"".join([head, *encode(self)])
+        except struct.error as error:
+            raise OverflowError(str(error)) from None
 
 
 class _ArrayDumper(Dumper):

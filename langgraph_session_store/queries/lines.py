@@ -23,10 +23,6 @@ from .upsert import cast, proposed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
-
-Moment = tuple[str, int]
-"""A thread, and a time in microseconds."""
 
 _LAST: Final = to_microseconds(datetime.max.replace(tzinfo=UTC))
 _HEADS: Final = ("%(thread_id)b::text[]", "%(run_id)b::text[]", "%(digests)b::text[]")
@@ -34,45 +30,45 @@ _HEADS: Final = ("%(thread_id)b::text[]", "%(run_id)b::text[]", "%(digests)b::te
 
 def add_lines(
     table: Table,
-    said: Iterable[Change],
-    runs: Mapping[Moment, str | None],
+    said: Sequence[Change],
+    runs: Mapping[str, str | None],
+    applied: Mapping[str, int],
     *,
-    applied: AbstractSet[Moment] = frozenset(),
     newest: bool = False,
 ) -> Steps[None]:
     """Add the lines that what events *said* makes, whose threads' rows this transaction holds locked.
 
-    *applied* are the threads and times of those that were the last to write to their rows, *newest* moves all behind what there is.
+    *runs* gives the MLflow run by thread, *applied* the time of the event that was the last to write to the thread's row. *newest*
+    moves all behind what there is.
     """
-    threads: dict[str, list[Change]] = defaultdict(list)
-    for change in said:
-        threads[change.thread_id].append(change)
-    if not threads:
+    if not said:
         return
-    carried = {
-        id(change.fields): change.fields for of in threads.values() for change in of
-    }  # few objects, slow to hash
+    threads: dict[str, list[Change]] = {}
+    for change in said:
+        threads.setdefault(change.thread_id, []).append(change)
+    carried = {id(change.fields): change.fields for change in said}  # few objects, slow to hash
     columns = {column.name: column.sql_type for column in table.versioned}
     columns |= dict(sorted((slot.name, slot.sql_type) for fields in carried.values() for slot in fields))
     whole = {key for key, fields in carried.items() if columns.keys() <= {s.name for s in fields if s.mode == "set"}}
-    partial = [thread for thread, of in threads.items() if any(id(change.fields) not in whole for change in of)]
-    copied = applied & {
-        (thread, change.recorded_at) for thread, of in threads.items() for change in of if id(change.fields) in whole
-    }
+    partial = {change.thread_id for change in said if id(change.fields) not in whole}
+    held = {c.thread_id for c in said if id(c.fields) in whole and applied.get(c.thread_id) == c.recorded_at}
     times = {thread: [_LAST] if newest else [change.recorded_at for change in of] for thread, of in threads.items()}
     lines: dict[str, list[Line]] = yield near_lines(table, times, columns, partial)
     if newest:
         threads |= {thread: as_newest(of, lines.get(thread, ())) for thread, of in threads.items()}
-    added = [line for thread, of in threads.items() for line in new_lines(lines.get(thread, ()), of, runs)]
-    sent = [line for line in added if (line.thread_id, line.recorded_at) not in copied]
+    sent: list[Line] = []
+    copies: list[Line] = []
+    for thread, of in threads.items():
+        for line in new_lines(lines.get(thread, ()), of, runs.get(thread)):
+            (copies if thread in held and line.recorded_at == applied[thread] else sent).append(line)
     if sent:
         yield _add(table, sent, columns)
-    if len(sent) < len(added):
-        yield _copy(table, [line for line in added if (line.thread_id, line.recorded_at) in copied], columns)
+    if copies:
+        yield _copy(table, copies, columns)
 
 
 def near_lines(
-    table: Table, times: Mapping[str, Sequence[int]], columns: Mapping[str, str], partial: Sequence[str]
+    table: Table, times: Mapping[str, Sequence[int]], columns: Mapping[str, str], partial: Iterable[str]
 ) -> Query[dict[str, list[Line]]]:
     """Read the lines among which events of these *times* stand, by thread: not a whole history, which may be long.
 
@@ -83,7 +79,7 @@ def near_lines(
         lines: dict[str, list[Line]] = defaultdict(list)
         for thread_id, at, digests, *values in rows:
             known = dict(zip(columns, values, strict=True))
-            lines[thread_id].append(Line(thread_id, to_microseconds(at), None, digests, known))
+            lines[thread_id].append(Line(thread_id, to_microseconds(at), None, orjson.loads(digests), known))
         return lines
 
     of = times.values()

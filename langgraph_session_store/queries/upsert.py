@@ -72,17 +72,13 @@ def _upsert(table: Table, shape: Shape, guarded: bool) -> bytes:
 
 def _updated(slot: Slot, guarded: bool) -> Composable:
     """Return the value of a column of a row that is there: what a newer event says, then what an older one fills."""
-    slots = {
-        "mine": SQL("s.") + name(slot.name),
-        "theirs": SQL("excluded.") + name(slot.name),
-        "newer": _NEWER,
-        "older": _OLDER,
-    }
-    newer = "coalesce({mine}, {theirs})" if slot.mode == "fill" else "{theirs}"
-    if not guarded:
+    slots = {"mine": SQL("s.") + name(slot.name), "theirs": SQL("excluded.") + name(slot.name), "newer": _NEWER}
+    filled = "coalesce({mine}, {theirs})"
+    newer = filled if slot.mode == "fill" else "{theirs}"
+    older = "{mine}" if slot.kind == "own" else filled  # one of the same time does not apply
+    if not guarded or newer == older:
         return SQL(newer).format(**slots)
-    fill = "" if slot.kind == "own" else " WHEN {older} THEN coalesce({mine}, {theirs})"
-    return SQL(f"CASE WHEN {{newer}} THEN {newer}{fill} ELSE {{mine}} END").format(**slots)
+    return SQL(f"CASE WHEN {{newer}} THEN {newer} ELSE {older} END").format(**slots)
 
 
 def _applies(slots: Iterable[Slot]) -> Composable:

@@ -1,6 +1,6 @@
 -- near_versions: of each thread's history the lines between its first and its last event, and one more on either side;
 -- the threads are named three times for the planner, which knows how many lines they have but not what a join leaves of them
-SELECT v.thread_id, v.recorded_at, v.content__digests, {columns}
+SELECT v.thread_id, v.recorded_at, v.content__digests::text, {columns}
 FROM (
     SELECT k.thread_id,
         coalesce(max(k.recorded_at) FILTER (WHERE k.recorded_at <= e.first), '-infinity') AS low,

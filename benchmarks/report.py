@@ -212,8 +212,8 @@ def _hot_path(found: dict[str, Any]) -> str:
 def _ingest(found: dict[str, Any]) -> str:
     text = (
         "## Ingest\n\n`benchmarks/ingest.py`: frames in the spool to rows in the table, against ways to write the same values, ready-made, into "
-        "the same table. *Ours* also writes the history of the versioned fields, most of the state a second time; COPY of table and "
-        "history is the limit of that. *By CPU* is the same ratio in the CPU of both processes together, *client* and *server* their parts per row. With lz4 the yardstick is COPY with pglz on the same server.\n"
+        "the same table. *Ours* is `session-store drain`, on two connections, where all others have one; *one connection* is what a recorder has. Both "
+        "also write the history of the versioned fields, most of the state a second time; COPY of table and history is the limit of that. *By CPU* is the same ratio in the CPU of both processes together, *client* and *server* their parts per row. With lz4 the yardstick is COPY with pglz on the same server.\n"
     )
     for contest in found["contests"]:
         text += f"\n### {contest['kb']:g} KB, {contest['compression']}, {contest['rows']:,} rows\n\n"

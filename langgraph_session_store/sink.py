@@ -193,7 +193,7 @@ class PostgresSink:
         failure = kind(code, written=written, rest=rest)
         if isinstance(failure, Retry):
             failure.split = code == "57014"
-        if kind is not Poison:
+        if not failure.split:  # else its parts follow at once
             self.close()  # also where it may still work: a standby, a pooler or a rolled-back role needs a new one
         if kind is Block:
             self._ready = False

@@ -30,7 +30,13 @@ def run(*words: str, tmp_path: Path) -> str:
         ("hot_path", {"bare", "spool", "sync", "nothing, listed", "PostgresSaver, exit", "connect and INSERT per run"}),
         (
             "ingest",
-            {"ours", "ours, start and end of each run", "COPY, text, rendered before", "executemany, 1000 rows"},
+            {
+                "ours",
+                "ours, one connection",
+                "ours, start and end of each run",
+                "COPY, text, rendered before",
+                "executemany, 1000 rows",
+            },
         ),
         ("reads", {"store.get", "store.query", "store.analytics"}),
         ("growth", {"spool", "bare"}),

@@ -270,6 +270,26 @@ def test_drain_stores_what_a_dead_process_left(run: Any, store: SessionStore, sp
     assert run("drain").stdout.startswith("Nothing to store")
 
 
+def test_drain_writes_many_events_on_two_connections(
+    run: Any, store: SessionStore, spool: Spool, dsn: str, schema: str
+) -> None:
+    run("init")
+    with psycopg.connect(dsn, autocommit=True, options=f"-c search_path={schema}") as connection:
+        connection.execute("CREATE TABLE who (backend integer)")
+        connection.execute(
+            f"CREATE FUNCTION {schema}.who() RETURNS trigger LANGUAGE plpgsql AS"
+            f" 'BEGIN INSERT INTO {schema}.who VALUES (pg_backend_pid()); RETURN NULL; END'".encode()
+        )
+        connection.execute(
+            "CREATE TRIGGER who AFTER INSERT ON session_states FOR EACH STATEMENT EXECUTE FUNCTION who()"
+        )
+        for number in range(100):
+            spool.append(*event(store, f"s-{number}", workflow_status="completed"))
+        spool.close()
+        assert run("drain").stdout == "Drained 100 events: 100 stored\n"
+        assert connection.execute("SELECT count(DISTINCT backend) FROM who").fetchone() == (2,)
+
+
 def test_drain_that_runs_out_of_time_says_what_is_left(
     run: Any, store: SessionStore, spool: Spool, folder: Path
 ) -> None:

@@ -14,6 +14,7 @@ from ..queries.schema import describe
 from ..query import Table
 from ..sink import PostgresSink
 from ..spool import inspect, others, pending
+from ..writer import PairedSink
 from ..writer import drain as drain_spool
 from ..writer.retry import quarantined
 from ..writer.retry import retry as retry_quarantine
@@ -56,7 +57,8 @@ def drain(  # noqa: PLR0917 - options
 ) -> None:
     """Store what recorders that died left on this disk.
 
-    Needs no record class. Recorders that live store their own. Exits with 1 where something is left.
+    Needs no record class. Recorders that live store their own. Writes on two connections, or on one where the server allows no second.
+    Exits with 1 where something is left.
     """
     with at.open() as store:
         folder = spools.folder_of(store.target, store.table, spool_dir)
@@ -78,9 +80,10 @@ def drain(  # noqa: PLR0917 - options
         raise typer.Exit(exits.MISSING)
 
 
-def _sink(store: SessionStore) -> PostgresSink:
+def _sink(store: SessionStore) -> PairedSink:
     table = store.run(describe(Table(store.table.name, (), store.table.schema)))
-    return PostgresSink(store.target.kwargs, table, clock=store.clock)
+    first, second = (PostgresSink(store.target.kwargs, table, clock=store.clock) for _ in range(2))
+    return PairedSink(first, second)
 
 
 @contextmanager

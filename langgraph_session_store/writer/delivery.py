@@ -38,6 +38,9 @@ class SinkError(Exception):
     several transactions came: without *rest*, nothing was written.
     """
 
+    split = False
+    """Whether smaller parts may fare better: they are written at once, so the sink stays open."""
+
     def __init__(self, code: str, *, written: Written | None = None, rest: Sequence[Row] | None = None) -> None:
         super().__init__(code)
         self.code = code
@@ -61,6 +64,8 @@ class Block(SinkError):  # noqa: N818 - what to do, not what it is
 
 class Poison(SinkError):  # noqa: N818 - what to do, not what it is
     """One of these rows has values that will never be accepted."""
+
+    split = True
 
 
 class Sink(Protocol):
@@ -126,8 +131,7 @@ class Delivery:
             self._check_drift()
 
     def _failed(self, error: SinkError, part: Sequence[Row]) -> None:
-        splits = isinstance(error, Poison) or (isinstance(error, Retry) and error.split)
-        if splits and len(part) > 1:
+        if error.split and len(part) > 1:
             half = len(part) // 2
             self._parts.extendleft((part[half:], part[:half]))
             return

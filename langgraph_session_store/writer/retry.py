@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..row import Row, loads
 from ..spool.aside import POISON, kept
-from .delivery import Poison, SinkError, Written
+from .delivery import SinkError, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,7 +53,7 @@ def retry(root: Path, sink: Sink) -> Retried:
                 written += sink.write([row._replace(recorded_at=row.recorded_at + 1)])
             except SinkError as error:
                 why = error.code
-                if not isinstance(error, Poison) and not getattr(error, "split", False):  # a time-out may be its own
+                if not error.split:  # a time-out may be its own
                     hopeless = why
         if why:
             left[path.name] = why

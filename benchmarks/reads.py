@@ -70,9 +70,9 @@ class Bench:
         """Hold `get` against the same statement on a connection."""
         ids = [f"thread-{random.Random(seed).randint(1, self.rows)}" for seed in range(200)]  # noqa: S311
 
-        def raw(connection: psycopg.Connection[Any]) -> Callable[[], object]:
+        def raw(via: psycopg.Connection[Any] | psycopg.Cursor[Any]) -> Callable[[], object]:
             texts = [(query.sql, query.params) for query in (queries.get(self.store.table, id_) for id_ in ids)]
-            return lambda: [connection.execute(*text).fetchone() for text in texts]
+            return lambda: [via.execute(*text).fetchone() for text in texts]
 
         contest = Contest("get, 200 of them", "at most 1.3x of raw psycopg with the same statement")
         return [
@@ -80,6 +80,7 @@ class Bench:
                 {
                     "psycopg, prepared": raw(self.prepared),
                     "psycopg, prepared, as dicts": raw(self.dicts),
+                    "limit: psycopg, prepared, all on one cursor": raw(self.prepared.cursor()),
                     "psycopg, unprepared as a pooler needs it": raw(self.bare),
                     "store.get": lambda: [self.store.get(id_) for id_ in ids],
                 },
@@ -149,7 +150,8 @@ class Bench:
         case = self.rows * 5 // 13
         number = f"request {case} "
         has = f"SELECT * FROM {FIRST_TABLE} WHERE problem_tests @> %s::jsonb ORDER BY created_at DESC LIMIT 50"
-        like = f"SELECT * FROM {FIRST_TABLE} WHERE user_prompt LIKE %s ORDER BY created_at DESC LIMIT 50"
+        like = "SELECT * FROM {} WHERE user_prompt LIKE %s ORDER BY created_at DESC LIMIT 50"
+        without, trigrams = like.format(FIRST_TABLE), like.format(self.store.table.full.as_string(None))
         goal = "at most 20 ms"
         return [
             Contest("jsonb containment", goal).run(
@@ -162,12 +164,13 @@ class Bench:
             ),
             Contest("prompt search", goal).run(
                 {
-                    "without an index": lambda: self.first(like, f"%{number}%"),
+                    "without an index": lambda: self.first(without, f"%{number}%"),
                     "store.query(contains), a telling word": lambda: self.store.query(user_prompt__contains=f"{case}"),
                     "store.query(contains), a word of a fifth of all": lambda: self.store.query(
                         user_prompt__contains="by weight"
                     ),
                     "store.query(contains), a word of all": lambda: self.store.query(user_prompt__contains="request"),
+                    "a phrase of both, by all of its trigrams": lambda: self.first(trigrams, f"%{number}%"),
                     "limit: a phrase of both, on a connection": self.same(user_prompt__contains=number),
                     "store.query(contains), a phrase of both": lambda: self.store.query(user_prompt__contains=number),
                     "store.query(icontains), a phrase of both": lambda: self.store.query(

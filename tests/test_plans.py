@@ -130,6 +130,26 @@ def test_containment_and_search_use_the_index_that_was_asked_for(plans: Plans) -
     assert [row["thread_id"] for row in plans.store.query(user_prompt__icontains="REQUEST 40777 ")] == ["t40777"]
 
 
+@pytest.mark.parametrize(
+    ("operator", "phrase", "looked_up"),
+    [
+        ("contains", "request 40777 ", "~~ '%req_est_40777_%'"),
+        ("icontains", "REQUEST 40777 by", "~~* '%REQ_EST_40777___%'"),
+        ("startswith", "Sort request 40777 by", "~~ 'Sort_req_est_40777___%'"),
+    ],
+)
+def test_a_phrase_is_looked_up_by_the_ends_of_its_words(
+    plans: Plans, operator: str, phrase: str, looked_up: str
+) -> None:
+    filters = {f"user_prompt__{operator}": phrase}
+    condition = next(line for line in plans.page(**filters).splitlines() if "Index Cond" in line)
+    assert looked_up in condition
+    assert phrase not in condition
+    assert [row["thread_id"] for row in plans.store.query(**filters)] == ["t40777"]
+    near = {f"user_prompt__{operator}": phrase.replace("e", "_", 2).replace("E", "_", 2)}
+    assert plans.store.query(**near) == []  # what the index finds is compared with the phrase itself
+
+
 def test_what_many_prompts_hold_is_looked_for_in_the_order_of_the_answer(plans: Plans) -> None:
     plan = plans.page(user_prompt__contains="Sort request")
     assert "Index Scan using idx_searched_created_at" in plan

@@ -483,8 +483,9 @@ def test_a_run_that_starts_after_a_delete_writes_again(store: Any) -> None:
 
 
 def test_erase_needs_a_filter_that_restricts(many: Any) -> None:
-    for filters in ({}, {"topic__notin": []}):
-        with pytest.raises(FilterError, match="filter"):
+    empty: list[dict[str, Any]] = [{"topic__startswith": ""}, {"any_of": [{"topic": "x"}, {"user_id__contains": ""}]}]
+    for filters in ({}, {"topic__notin": []}, *empty):
+        with pytest.raises(FilterError, match=r"filter|empty"):
             many.erase(**filters)
     assert many.count() == 60
     assert many.erase(topic="arrays") == 20
@@ -495,9 +496,19 @@ def test_erase_and_purge_more_than_one_chunk(store: Any) -> None:
     store.save_many({"thread_id": f"t{n}", "topic": "x" if n else None} for n in range(2300))
     assert store.erase(topic="x") == 2299
     assert store.purge(older_than=timedelta(days=1)) == 0
-    assert store.purge(older_than=datetime.now(UTC) + timedelta(days=1)) == 1
+    assert store.purge(older_than=timedelta(0)) == 1
     with pytest.raises(FilterError):
         store.purge(older_than=30)
+
+
+@pytest.mark.parametrize("than", [timedelta(days=-1), timedelta(microseconds=-1), datetime(9999, 1, 1, tzinfo=UTC)])
+def test_an_age_that_every_row_has_purges_and_marks_nothing(store: Any, than: Any) -> None:
+    store.save("t", {}, workflow_status="running")
+    with pytest.raises(FilterError, match="every row"):
+        store.purge(older_than=than)
+    with pytest.raises(FilterError, match="every row"):
+        store.mark_abandoned(than)
+    assert store.get("t")["workflow_status"] == "running"
 
 
 # --- following ---
@@ -688,6 +699,32 @@ def test_connections_prepare_what_asks_for_it_and_set_nothing(store: Any) -> Non
     assert settings == 0
     assert len(prepared) == 1
     assert prepared[0].rstrip().endswith("WHERE thread_id = $1")
+
+
+def test_a_connection_keeps_the_cursor_of_get_and_none_of_its_rows(dsn: str, schema: str) -> None:
+    def look(connection: Any) -> Any:
+        assert connection.kept.pgresult.ntuples == 0
+        return connection.kept
+
+    with SessionStore(dsn, schema=schema, pool_size=1) as store:
+        store.save("t", {"code": "x"})
+        kept = []
+        for _ in range(2):
+            assert store.get("t")["code"] == "x"  # type: ignore[index]  # it is there
+            with store._connection() as connection:
+                kept.append(look(connection))
+    assert kept[0] is kept[1]
+
+    async def same() -> None:
+        async with AsyncSessionStore(dsn, schema=schema, pool_size=1) as store:
+            kept = []
+            for _ in range(2):
+                assert (await store.get("t"))["code"] == "x"  # type: ignore[index]  # it is there
+                async with store._connection() as connection:
+                    kept.append(look(connection))
+        assert kept[0] is kept[1]
+
+    asyncio.run(same())
 
 
 def test_behind_a_pooler_nothing_is_prepared(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:

@@ -78,9 +78,13 @@ class AsyncSessionStore(AsyncEngine):
         return await self._read(writes.link_run(self.table, thread_id, run_id)) > 0
 
     async def mark_abandoned(self, older_than: timedelta | datetime) -> int:
-        """Mark running sessions of which nothing was heard for *older_than*, or since that moment; return how many."""
+        """Mark running sessions of which nothing was heard for *older_than*, or since that moment; return how many.
+
+        FilterError where that is every one: an age below zero, a moment in the future.
+        """
         await self._asettle()
-        return await self.transaction(writes.mark_abandoned(self.table, older_than))
+        await self.ensure()
+        return await self.transaction(writes.mark_abandoned(self.table, older_than, self._now()))
 
     async def delete(self, thread_id: object) -> bool:
         """Remove a session and its history; see `SessionStore.delete`."""
@@ -93,8 +97,12 @@ class AsyncSessionStore(AsyncEngine):
         return await self._erase_all(self._restricting(filters, any_of))
 
     async def purge(self, *, older_than: timedelta | datetime) -> int:
-        """Remove the sessions that did not change for *older_than*, or since that moment; return how many."""
-        return await self._erase_all(writes.older("updated_at", older_than))
+        """Remove the sessions that did not change for *older_than*, or since that moment; return how many.
+
+        FilterError where that is every one: an age below zero, a moment in the future.
+        """
+        await self.ensure()
+        return await self._erase_all(writes.older("updated_at", older_than, self._now()))
 
     # --- reading ---
 

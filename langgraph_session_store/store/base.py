@@ -29,7 +29,6 @@ from ..row import Row, Slot, Value, own
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
     from datetime import datetime
 
     import pyarrow as pa
@@ -109,6 +108,7 @@ class BaseStore:
         self._lock = threading.RLock()
         self._busy = f"all {pool_size} connections of this store are busy: raise pool_size="
         self._where = f"{self.table.full.as_string(None)} on {self.target.describe()}"
+        self._errors = translated(self._where)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._where})"
@@ -173,9 +173,6 @@ class BaseStore:
                 self._where,
                 encoding,
             )
-
-    def _errors(self, *passing: type[Exception]) -> AbstractContextManager[None]:
-        return translated(self._where, *passing)
 
     def _now(self) -> datetime:
         return to_datetime(self.clock.tick()[0])
@@ -243,13 +240,16 @@ class BaseStore:
         condition = reads.vocabulary(self.table).where(filters, any_of)
         if not condition.restricts:
             raise FilterError("erase: a filter is needed that does not match every row; purge() removes by age")
+        for name, value in (item for some in (filters, *(any_of or ())) for item in some.items()):
+            if value == "" and name.endswith(("__contains", "__icontains", "__startswith")):
+                raise FilterError(f"erase: {name} is empty, which every text holds")
         return condition
 
     def _numbers(
         self, filters: Mapping[str, object], any_of: reads.AnyOf, group_by: reads.Fields, bucket: str | None
     ) -> Query[Analytics]:
         words = reads.vocabulary(self.table)
-        columns = () if group_by is None else words.columns(group_by)
+        columns = () if group_by is None else words.columns(group_by, "group_by")
         condition = words.where(filters, any_of)
         return analytics(self.table, condition, group_by=columns, bucket=bucket, spread=self._spread)
 

@@ -32,8 +32,25 @@ if TYPE_CHECKING:
     from ..query import Query, Steps
 
 T = TypeVar("T")
-Connection = psycopg.Connection[tuple[Any, ...]]
-AsyncConnection = psycopg.AsyncConnection[tuple[Any, ...]]
+Values = tuple[Any, ...]
+
+
+class Connection(psycopg.Connection[Values]):
+    """A connection that keeps the cursor of what is prepared: to make one, and to look up its types, takes a third of a `get`."""
+
+    @once
+    def kept(self) -> psycopg.Cursor[Values]:
+        """The cursor."""
+        return self.cursor()
+
+
+class AsyncConnection(psycopg.AsyncConnection[Values]):
+    """The same for asyncio."""
+
+    @once
+    def kept(self) -> psycopg.AsyncCursor[Values]:
+        """The cursor."""
+        return self.cursor()
 
 
 class _Adapting:
@@ -83,8 +100,13 @@ class Engine(BaseStore):
 
     def run(self, query: Query[T]) -> T:
         """Run one statement and return what it reads."""
-        with self._connection() as connection:
-            return _run(connection, query)
+        pool = self._opened()
+        with self._errors:  # a generator like `_connection` would take a tenth of a `get`
+            connection = self._take(pool)
+            try:
+                return _run(connection, query)
+            finally:
+                pool.putconn(connection)
 
     def stream(self, query: Query[list[T]]) -> Generator[T, None, None]:
         """Run one statement and yield what it reads, through a cursor in a transaction: memory stays constant."""
@@ -109,8 +131,8 @@ class Engine(BaseStore):
 
     def _open(self, *, distributed: bool | None = None) -> Report:
         with connection_errors(self.target):
-            connection: Connection = psycopg.connect(**self.target.kwargs(), **_UNPREPARED)
-        with self._errors(), connection, connection.transaction():
+            connection = Connection.connect(**self.target.kwargs(), **_UNPREPARED)
+        with self._errors, connection, connection.transaction():
             self._greeter = connection.info.backend_pid
             self._heed(connection.info.parameter_status("server_encoding"))
             report = drive(self._opening(distributed=distributed), lambda query: _run(connection, query))
@@ -119,17 +141,24 @@ class Engine(BaseStore):
 
     @contextmanager
     def _connection(self) -> Generator[Connection, None, None]:
+        pool = self._opened()
+        with self._errors:
+            connection = self._take(pool)
+            try:
+                yield connection
+            finally:
+                pool.putconn(connection)
+
+    def _opened(self) -> ConnectionPool[Connection]:
         self.ensure()
         pool = self._pool
         if pool is None or self._owner != os.getpid():  # after a fork the connections are the parent's
             pool = self._new_pool()
+        return pool
+
+    def _take(self, pool: ConnectionPool[Connection]) -> Connection:
         try:
-            with self._errors(PoolTimeout):
-                connection = pool.getconn()
-                try:
-                    yield connection
-                finally:
-                    pool.putconn(connection)
+            return pool.getconn()
         except PoolTimeout:
             self._diagnose()
 
@@ -138,7 +167,14 @@ class Engine(BaseStore):
             if self._pool is None or self._owner != os.getpid():
                 options = {**self.target.kwargs(), **_UNPREPARED, **self._preparing}
                 self._owner = os.getpid()
-                self._pool = ConnectionPool(kwargs=options, open=True, check=_check, max_size=self._pool_size, **_POOL)
+                self._pool = ConnectionPool(
+                    connection_class=Connection,
+                    kwargs=options,
+                    open=True,
+                    check=_check,
+                    max_size=self._pool_size,
+                    **_POOL,
+                )
             return self._pool
 
     def _diagnose(self) -> NoReturn:
@@ -198,8 +234,8 @@ class AsyncEngine(BaseStore):
     async def _open(self, *, distributed: bool | None = None) -> Report:
         options = {**await asyncio.to_thread(self.target.kwargs), **_UNPREPARED}
         with connection_errors(self.target):
-            connection: AsyncConnection = await psycopg.AsyncConnection.connect(**options)
-        with self._errors():
+            connection = await AsyncConnection.connect(**options)
+        with self._errors:
             async with connection, connection.transaction():
                 self._greeter = connection.info.backend_pid
                 self._heed(connection.info.parameter_status("server_encoding"))
@@ -211,22 +247,27 @@ class AsyncEngine(BaseStore):
     async def _connection(self) -> AsyncGenerator[AsyncConnection, None]:
         await self.ensure()
         pool = self._pools.get(asyncio.get_running_loop()) or await self._new_pool()
-        try:
-            with self._errors(PoolTimeout):
+        with self._errors:
+            try:
                 connection = await pool.getconn()
-                try:
-                    yield connection
-                finally:
-                    await pool.putconn(connection)
-        except PoolTimeout:
-            await self._diagnose()
+            except PoolTimeout:
+                await self._diagnose()
+            try:
+                yield connection
+            finally:
+                await pool.putconn(connection)
 
     async def _new_pool(self) -> AsyncConnectionPool[AsyncConnection]:
         options = {**await asyncio.to_thread(self.target.kwargs), **_UNPREPARED, **self._preparing}
         loop = asyncio.get_running_loop()
         if loop not in self._pools:  # another task may have been faster
-            pool: AsyncConnectionPool[AsyncConnection] = AsyncConnectionPool(
-                kwargs=options, open=False, check=_acheck, max_size=self._pool_size, **_POOL
+            pool = AsyncConnectionPool(
+                connection_class=AsyncConnection,
+                kwargs=options,
+                open=False,
+                check=_acheck,
+                max_size=self._pool_size,
+                **_POOL,
             )
             self._pools[loop] = pool
         await self._pools[loop].open()
@@ -267,23 +308,34 @@ def _spoken_to(connection: Connection | AsyncConnection) -> bool:
 
 
 def _run(connection: Connection, query: Query[T]) -> T:
+    if not query.prepare:
+        cursor = connection.execute(query.sql, query.params)
+        return query.read(cursor.fetchall() if cursor.rownumber is not None else [], cursor.rowcount)
+    cursor = connection.kept
     try:
-        cursor = connection.execute(query.sql, query.params, prepare=query.prepare or None)
+        cursor.execute(query.sql, query.params, prepare=True)
     except psycopg.errors.FeatureNotSupported:  # the type of a column changed since it was prepared
-        if not query.prepare:
-            raise
-        cursor = connection.execute(query.sql, query.params, prepare=False)
-    return query.read(cursor.fetchall() if cursor.rownumber is not None else [], cursor.rowcount)
+        cursor.execute(query.sql, query.params, prepare=False)
+    return query.read(_taken(cursor, cursor.fetchall()), cursor.rowcount)
 
 
 async def _arun(connection: AsyncConnection, query: Query[T]) -> T:
+    if not query.prepare:
+        cursor = await connection.execute(query.sql, query.params)
+        return query.read(await cursor.fetchall() if cursor.rownumber is not None else [], cursor.rowcount)
+    cursor = connection.kept
     try:
-        cursor = await connection.execute(query.sql, query.params, prepare=query.prepare or None)
+        await cursor.execute(query.sql, query.params, prepare=True)
     except psycopg.errors.FeatureNotSupported:  # the type of a column changed since it was prepared
-        if not query.prepare:
-            raise
-        cursor = await connection.execute(query.sql, query.params, prepare=False)
-    return query.read(await cursor.fetchall() if cursor.rownumber is not None else [], cursor.rowcount)
+        await cursor.execute(query.sql, query.params, prepare=False)
+    return query.read(_taken(cursor, await cursor.fetchall()), cursor.rowcount)
+
+
+def _taken(cursor: psycopg.Cursor[Values] | psycopg.AsyncCursor[Values], rows: list[Values]) -> list[Values]:
+    """Return *rows*, all that *cursor* read, and free its own copy of them: a kept cursor would hold it until its next statement."""
+    if cursor.pgresult is not None:
+        cursor.pgresult.clear()
+    return rows
 
 
 async def _adrive(connection: AsyncConnection, steps: Steps[T]) -> T:

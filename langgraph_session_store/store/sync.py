@@ -93,9 +93,13 @@ class SessionStore(Engine):
         return self._read(writes.link_run(self.table, thread_id, run_id)) > 0
 
     def mark_abandoned(self, older_than: timedelta | datetime) -> int:
-        """Mark running sessions of which nothing was heard for *older_than*, or since that moment; return how many."""
+        """Mark running sessions of which nothing was heard for *older_than*, or since that moment; return how many.
+
+        FilterError where that is every one: an age below zero, a moment in the future.
+        """
         self._settle()
-        return self.transaction(writes.mark_abandoned(self.table, older_than))
+        self.ensure()
+        return self.transaction(writes.mark_abandoned(self.table, older_than, self._now()))
 
     def delete(self, thread_id: object) -> bool:
         """Remove a session and its history; return whether there was one. Events from before are not stored any more."""
@@ -108,8 +112,12 @@ class SessionStore(Engine):
         return self._erase_all(self._restricting(filters, any_of))
 
     def purge(self, *, older_than: timedelta | datetime) -> int:
-        """Remove the sessions that did not change for *older_than*, or since that moment; return how many."""
-        return self._erase_all(writes.older("updated_at", older_than))
+        """Remove the sessions that did not change for *older_than*, or since that moment; return how many.
+
+        FilterError where that is every one: an age below zero, a moment in the future.
+        """
+        self.ensure()
+        return self._erase_all(writes.older("updated_at", older_than, self._now()))
 
     # --- reading ---
 

@@ -99,11 +99,10 @@ class Clusters:
         points = self.points[:: len(self.points) // _DRAWN + 1]
         flat = _flattened([place for place, _, _ in points])
         for group in self.groups:
-            mine = [
-                (x, y, rows) for (x, y), (_, number, rows) in zip(flat, points, strict=True) if number == group.number
-            ]
-            if mine:
-                drawing.scatter(axes, mine, group.number, f"{drawing.label(group.name)} ({group.size:,})")
+            placed = zip(flat, points, strict=True)
+            mine = [(x, y, rows) for (x, y), (_, number, rows) in placed if number == group.number]
+            name = f"{drawing.label(group.name)} ({group.size:,})"
+            drawing.scatter(axes, mine, group.number, name if mine else f"{name}, no place")
         figure.legend(loc="outside right upper", frameon=False, fontsize=9)
         return figure
 
@@ -113,14 +112,15 @@ class Clusters:
             (
                 display.line(group.name),
                 f"{group.size:,}",
-                "-" if group.success_rate is None else f"{group.success_rate:.0%}",
+                "-" if group.success_rate is None else display.line(display.percentage(group.success_rate)),
                 display.line(", ".join(group.terms)),
                 "<br>".join(map(display.line, group.examples)),
             )
             for group in self.groups
         ]
-        told = "" if self.silhouette is None else f", silhouette {self.silhouette:.2f}"
-        return display.table(f"{len(self.groups)} groups of {len(self.members):,} sessions{told}", head, rows)
+        measured = "" if self.silhouette is None else f", silhouette {self.silhouette:.2f}"
+        caption = f"{len(self.groups)} groups of {len(self.members):,} sessions{measured}"
+        return display.table(caption, head, rows, right=("sessions", "success"))
 
 
 def cluster_sessions(
@@ -163,9 +163,8 @@ def _flattened(places: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
     numpy = extra("clusters", "numpy")
     if len(places) < 5:  # noqa: PLR2004 - nothing to arrange
         return [(float(number), 0.0) for number in range(len(places))]
-    tsne = extra("clusters", "sklearn.manifold").TSNE(
-        perplexity=min(30, (len(places) - 1) / 3), init="pca", random_state=0
-    )
+    perplexity = min(30, (len(places) - 1) / 3)
+    tsne = extra("clusters", "sklearn.manifold").TSNE(perplexity=perplexity, init="pca", random_state=0)
     with extra("clusters", "threadpoolctl").threadpool_limits(1):
         return [(float(x), float(y)) for x, y in tsne.fit_transform(numpy.array(places))]
 

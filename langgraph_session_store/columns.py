@@ -49,7 +49,10 @@ TRAILING: Final = (
 OWN: Final = {column.name: column for column in (*LEADING, *TRAILING)}
 
 CALL_WORDS: Final = frozenset(
-    {"limit", "order_by", "cursor", "any_of", "fields", "group_by", "bucket", "path", "format", "older_than"}
+    {
+        *("limit", "order_by", "cursor", "any_of", "fields", "group_by", "bucket", "path", "format", "older_than"),
+        *("arrow", "progress", "self"),
+    }
 )
 """Words of the store's calls, which filters share their keywords with."""
 

@@ -1,6 +1,6 @@
 """Sessions as csv, ndjson or parquet, written while they are read: constant memory, and never half a file.
 
-csv: RFC 4180 in UTF-8, with a header; NULL is an empty cell, jsonb is JSON. A text that a spreadsheet would take for a formula gets a
+csv: RFC 4180 in UTF-8, with a header; NULL is an empty cell, jsonb is JSON, times have six digits of a second. A text that a spreadsheet would take for a formula gets a
 leading apostrophe; numbers stay numbers. ndjson: one JSON object per line; jsonb nested, numeric exact, other types as text. parquet:
 the types of `frames.arrow_schema`, zstd.
 """
@@ -186,6 +186,8 @@ class _Csv:
             return json_text(value)  # never a formula: it begins with a quote, a bracket, a letter or a number
         if isinstance(value, bool):
             return "true" if value else "false"
+        if isinstance(value, datetime):
+            return told(value, "microseconds")  # all alike: some readers take the first one's format for the column's
         return value if isinstance(value, (int, float, Decimal)) else _safe(_text(value))
 
 
@@ -293,8 +295,10 @@ def _opened(target: str | os.PathLike[str] | IO[bytes]) -> Iterator[IO[bytes]]:
         if path.exists():
             beside.chmod(stat.S_IMODE(path.stat().st_mode))
         beside.replace(path)
-    except BaseException:  # Ctrl-C, too
+    except BaseException as error:  # Ctrl-C, too
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == os.fspath(beside):
+            raise type(error)(error.errno, error.strerror, os.fspath(target)) from None
         raise
 
 

@@ -133,6 +133,11 @@ class RecordField:
         return "versioned" if self.versioned else "field"
 
     @property
+    def choice(self) -> bool:
+        """Whether its value is one of a few, those of an Enum or a Literal."""
+        return _is_choice(_bare(self.info.annotation))
+
+    @property
     def column(self) -> TableColumn:
         """Its column."""
         return TableColumn(self.name, self.sql_type, self.kind, self.index)
@@ -302,25 +307,33 @@ def _are_arguments(base: str, arguments: tuple[int, ...]) -> bool:
             return False
 
 
-def _natural_type(annotation: Any) -> str:  # noqa: PLR0911
+def _natural_type(annotation: Any) -> str:
     """Return the SQL type of a Python type, of its values where it is an Enum or a Literal."""
+    bare = _bare(annotation)
+    if _is_choice(bare):
+        return _of_values(get_args(bare) or bare)
+    if isinstance(bare, type):
+        return next((sql for base, sql in _BY_TYPE if issubclass(bare, base)), "jsonb")
+    return "jsonb"
+
+
+def _bare(annotation: Any) -> Any:
+    """Return the type that *annotation* is another name of, without ``| None``."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _natural_type(get_args(annotation)[0])
+        return _bare(get_args(annotation)[0])
     if isinstance(annotation, TypeAliasType):
-        return _natural_type(annotation.__value__)
+        return _bare(annotation.__value__)
     if isinstance(annotation, NewType):
-        return _natural_type(annotation.__supertype__)
+        return _bare(annotation.__supertype__)
     if origin in {Union, UnionType}:
         members = [member for member in get_args(annotation) if member is not type(None)]
-        return _natural_type(members[0]) if len(members) == 1 else "jsonb"
-    if origin is Literal:
-        return _of_values(get_args(annotation))
-    if isinstance(annotation, type):
-        if issubclass(annotation, Enum):
-            return _of_values(annotation)
-        return next((sql for base, sql in _BY_TYPE if issubclass(annotation, base)), "jsonb")
-    return "jsonb"
+        return _bare(members[0]) if len(members) == 1 else annotation
+    return annotation
+
+
+def _is_choice(bare: Any) -> bool:
+    return get_origin(bare) is Literal or (isinstance(bare, type) and issubclass(bare, Enum))
 
 
 def _of_values(values: Any) -> str:

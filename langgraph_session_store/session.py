@@ -10,7 +10,7 @@ from . import display
 from .columns import TableColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     import pandas as pd
@@ -29,7 +29,7 @@ _ASIDE: Final = frozenset(
         "recorded_at",
     }
 )
-"""Columns that the display of a page leaves out."""
+"""Columns that the display of a page of whole rows leaves out, as it does what is NULL in all of them."""
 
 
 class Session(dict[str, Any]):
@@ -43,7 +43,7 @@ class Session(dict[str, Any]):
     def _repr_html_(self) -> str:
         rows = [(display.line(name), display.field(name, value)) for name, value in self.items() if value is not None]
         if empty := [name for name, value in self.items() if value is None]:
-            rows.append(("-", display.line(", ".join(empty))))
+            rows.append(("without a value", display.whole(", ".join(empty))))
         return display.table(f"Session {self.get('thread_id', '')}", (), rows)
 
 
@@ -91,11 +91,13 @@ class SessionPage(list[Session]):
 
     def _repr_html_(self) -> str:
         shown = self[:_SHOWN_ROWS]
-        names = list(dict.fromkeys(name for session in shown for name in session if name not in _ASIDE))
-        told = [name for name in names if any(session.get(name) is not None for session in shown)]
-        rows = [[display.line(session.get(name)) for name in told] for session in shown]
+        names = dict.fromkeys(name for session in shown for name in session)
+        if names.keys() >= _ASIDE:
+            names = dict.fromkeys(
+                name for name in names if name not in _ASIDE and any(session.get(name) is not None for session in shown)
+            )
         caption = self._caption() + (f"; the first {_SHOWN_ROWS}" if len(self) > _SHOWN_ROWS else "")
-        return display.table(caption, told, rows)
+        return _table(caption if self else "No sessions match", names, shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class SessionVersion:
     def _repr_html_(self) -> str:
         caption = f"Version {self.version}, {display.as_text(self.recorded_at)}, run {self.run_id or '-'}"
         rows = [(display.line(name), display.difference(old, new)) for name, (old, new) in self.changes.items()]
+        if not rows:
+            return display.table(f"{caption}: the same again", (), ())
         return display.table(caption, ("field", "change"), rows)
 
 
@@ -235,15 +239,21 @@ class Analytics(Summary):
     groups: list[AnalyticsGroup] = field(default_factory=list)
     series: list[AnalyticsGroup] = field(default_factory=list)
     group_columns: tuple[TableColumn, ...] = field(default=(), repr=False)
+    bucket: str | None = field(default=None, repr=False)
+
+    @property
+    def sliced(self) -> bool:
+        """Whether it was asked by group or over time, also where nothing matched."""
+        return bool(self.group_columns or self.bucket or self.groups or self.series)
 
     def table(self) -> tuple[list[dict[str, Any]], tuple[TableColumn, ...]]:
-        """Return rows and their columns: of the series if there is one, else of the groups, else one row of it all."""
+        """Return rows and their columns: of the series if one was asked for, else of the groups, else one row of it all."""
         slices = self.series or self.groups
-        start = (TableColumn("start", "timestamptz"),) if self.series else ()
-        keys = tuple(replace(column, name=_key_name(column.name)) for column in self.group_columns if slices)
+        start = (TableColumn("start", "timestamptz"),) if self.bucket or self.series else ()
+        keys = tuple(replace(column, name=_key_name(column.name)) for column in self.group_columns)
         numeric = [f"{name}_{part}" for name in self.numeric for part in ("mean", "min", "max")]
         columns = (*start, *keys, *_METRICS, *(TableColumn(name, "double precision") for name in numeric))
-        if not slices:
+        if not self.sliced:
             return [self.flat()], columns
         empty = dict.fromkeys(numeric)
         rows = [
@@ -270,7 +280,13 @@ class Analytics(Summary):
         return plots.plot(self)
 
     def _repr_html_(self) -> str:
-        rows = [(display.line(name), _counts(value)) for name, value in self.items() if _tells(name, value)]
+        facts = [(name, value) for name, value in self.items() if name not in ("numeric", "groups", "series")]
+        facts += self.numeric.items()
+        rows = [
+            (display.line(name), _counts(value) if isinstance(value, dict) else _told(name, value))
+            for name, value in facts
+            if value is not None and value != {}
+        ]
         whole = display.table("Analytics", (), rows)
         if not (self.groups or self.series):
             return whole
@@ -278,7 +294,7 @@ class Analytics(Summary):
         told = [column.name for column in columns if any(line[column.name] is not None for line in lines)]
         shown = lines[:_SHOWN_ROWS]
         caption = f"{len(lines):,} rows" + (f"; the first {_SHOWN_ROWS}" if len(lines) > _SHOWN_ROWS else "")
-        return whole + display.table(caption, told, [[display.line(line[name]) for name in told] for line in shown])
+        return whole + _table(caption, told, shown, _told)
 
 
 def _key_name(name: str) -> str:
@@ -296,18 +312,28 @@ def _plain(value: object) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def _tells(name: str, value: object) -> bool:
-    return name not in ("groups", "series") and value is not None and value != {}
+def _table(
+    caption: str,
+    names: Iterable[str],
+    rows: Sequence[Mapping[str, Any]],
+    told: Callable[[str, Any], str] = lambda name, value: display.line(value, name),
+) -> str:
+    """Return the columns *names* of *rows* as HTML, each value as *told* writes it, numbers at the right."""
+    wanted = list(names)
+    right = {name for name in wanted if display.numeric(row.get(name) for row in rows)}
+    return display.table(caption, wanted, [[told(name, row.get(name)) for name in wanted] for row in rows], right=right)
 
 
-def _counts(value: object) -> str:
-    if not isinstance(value, dict):
-        return display.line(value)
-    parts = [f"{display.line(key)}: {display.line(_compact(item))}" for key, item in value.items()]
+def _counts(counts: Mapping[Any, int]) -> str:
+    parts = [f"{display.line(key)}: {count:,}" for key, count in counts.items()]
     return ", ".join(parts[:_SHOWN_ROWS]) + (" …" if len(parts) > _SHOWN_ROWS else "")
 
 
-def _compact(value: object) -> object:
-    if not isinstance(value, NumericSummary):
-        return value
-    return f"{display.as_text(value.mean)} ({display.as_text(value.min)} to {display.as_text(value.max)})"
+def _told(name: str, value: object) -> str:
+    """Return one of the numbers about sessions as HTML."""
+    if isinstance(value, NumericSummary):
+        mean, low, high = (display.as_text(number) for number in (value.mean, value.min, value.max))
+        return display.whole(f"{mean} mean, {low} to {high}")
+    if name == "success_rate" and isinstance(value, float):
+        return display.line(display.percentage(value))
+    return f"{value:,}" if name == "total" else display.line(value, name)

@@ -19,7 +19,8 @@ from langgraph.graph import END, START, StateGraph
 from psycopg import sql
 from web_serving import served
 
-from langgraph_session_store.web import keeping
+from langgraph_session_store.errors import ConfigError
+from langgraph_session_store.web import create_app, keeping
 
 if TYPE_CHECKING:
     from langgraph_session_store import SessionRecorder, SessionStore
@@ -134,6 +135,11 @@ def test_the_server_marks_nothing_where_it_shall_not(
     store.save("old", {}, workflow_status="running")
     with served(store, abandon_after=None) as client:
         assert client.get("/api/sessions/old").json()["workflow_status"] == "running"
+
+
+def test_the_server_refuses_to_mark_every_session_that_runs(store: SessionStore) -> None:
+    with pytest.raises(ConfigError, match="abandon_after"):
+        create_app(store, abandon_after=timedelta(seconds=-1))
 
 
 def test_marking_nothing_waits_for_no_lock(store: SessionStore, dsn: str) -> None:

@@ -192,7 +192,7 @@ def test_other_records(dsn: str, schema: str) -> None:
     ],
 )
 def test_what_is_no_name_is_refused(store: SessionStore, call: dict[str, Any]) -> None:
-    with pytest.raises(FilterError):
+    with pytest.raises(FilterError, match=next(iter(call)).partition("__")[0]):
         store.analytics(**call)
     assert store.count() == 0
 
@@ -205,6 +205,17 @@ def test_more_groups_than_postgres_takes(dsn: str, schema: str) -> None:
     )
     with SessionStore(dsn, schema=schema, record=wide) as store, pytest.raises(FilterError, match="at most 30"):
         store.analytics(group_by=[f"c{n}" for n in range(40)])
+
+
+@pytest.mark.parametrize("asked", [{"group_by": "topic"}, {"bucket": "day"}, {"group_by": "topic", "bucket": "day"}])
+def test_no_sessions_are_no_rows_of_the_same_columns(store: SessionStore, asked: dict[str, Any]) -> None:
+    pytest.importorskip("pandas")
+    empty = store.analytics(**asked)
+    store.save("t", {"topic": "arrays"})
+    for nothing in (empty, store.analytics(**asked, topic="nope")):
+        assert nothing.table() == ([], store.analytics(**asked).table()[1])
+        assert nothing.to_pandas().dtypes.equals(store.analytics(**asked).to_pandas().dtypes)
+    assert len(store.analytics(topic="nope").to_pandas()) == 1
 
 
 def test_a_null_group_is_no_total(dsn: str, schema: str) -> None:

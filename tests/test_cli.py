@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import enum
 import io
 import json
 import re
 import sys
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
 import typer
@@ -19,8 +21,8 @@ from typer.testing import CliRunner, Result
 import langgraph_session_store
 from langgraph_session_store.cli import app
 from langgraph_session_store.cli.helping import SECTIONS
-from langgraph_session_store.cli.options import read_moment
-from langgraph_session_store.cli.output import Column, age, layout, plain, printable, seconds
+from langgraph_session_store.cli.options import Source, read_moment
+from langgraph_session_store.cli.output import Column, age, layout, plain, printable, shown
 from langgraph_session_store.record import SessionRecord
 from langgraph_session_store.store import SessionStore
 
@@ -33,11 +35,18 @@ CODE = "def f():\n\treturn 1\n"
 VERBS = [verb for verbs in SECTIONS.values() for verb in verbs]
 
 
+class Priority(enum.Enum):
+    LOW = "low"
+    HIGH = "high"
+
+
 class TicketSession(SessionRecord, table="ticket_sessions"):
     """What --record imports."""
 
     question: str | None = None
     resolved: bool = False
+    kind: Literal["refund", "repair"] | None = None
+    priority: Annotated[Priority | None, "said by the customer"] = None
 
 
 @pytest.fixture
@@ -188,6 +197,12 @@ def test_export_writes_all_that_match(run: Run, rows: SessionStore, tmp_path: Pa
         assert parquet.read_table(path).to_pydict() == {"thread_id": ["t-1", "t-3"], "code_attempts": [1, 3]}
 
 
+def test_stats_of_nothing_are_no_rows_under_the_same_names(run: Run, rows: SessionStore) -> None:
+    for words in (["-g", "topic"], ["-b", "day"], ["-b", "day", "-g", "topic"]):
+        (head,) = lines(run("stats", *words, "topic=nowhere"))
+        assert head == lines(run("stats", *words))[0]
+
+
 def test_export_to_standard_output(run: Run, rows: SessionStore) -> None:
     result = run("export", "-", "-f", "thread_id", "-o", "thread_id")
     assert next(json.loads(line) for line in result.stdout.splitlines()) == {"thread_id": "t-1"}
@@ -277,9 +292,10 @@ def test_demo_records_what_can_be_looked_at(run: Run, store: SessionStore) -> No
 
 def test_a_record_of_ones_own(run: Run, dsn: str, schema: str) -> None:
     with SessionStore(dsn, record=TicketSession, schema=schema) as store:
-        store.save("t", {"question": "why?"})
+        store.save("t", {"question": "why?", "kind": "repair", "priority": "high"})
     record = ["--record", f"{__name__}:TicketSession"]
-    assert lines(run("list", *record, "resolved=false"))[0][:3] == ["t", "running", "false"]
+    assert lines(run("list", *record, "resolved=false"))[0][:5] == ["t", "running", "false", "repair", "high"]
+    assert lines(run("watch", *record, "--since", "1h", "--limit", "1"))[0][5] == "high"
     assert run("list", *record, "topic=x").exit_code == 2
     assert lines(run("list", "--table", "ticket_sessions", "-f", "question")) == [["why?"]], (
         "as the database describes it"
@@ -314,6 +330,16 @@ def test_a_record_that_is_none(run: Run, record: str) -> None:
         (["stats", "--bucket", "year"], "year"),
         (["watch", "--since", "soon"], "--since"),
         (["purge", "--older-than", "-3d", "--yes"], "--older-than"),
+        (["purge", "--older-than", "2999-12-31", "--yes"], "in the future"),
+        (["purge", "--older-than", "999999d", "--yes"], "so long ago"),
+        (["watch", "--since", "2999-12-31"], "in the future"),
+        (["list", "created_at__gte=7d"], "created_at__gte=20"),
+        (["list", "updated_at__lt=999999w"], "so long ago"),
+        (["list", 'metadata__has={"a"'], "must be JSON"),
+        (["stats", 'topic__in=["arrays"'], "must be JSON"),
+        (["list", "any_of=[{'topic': 'arrays'}]"], "must be JSON"),
+        (["list", "any_of=topic"], '[{"topic": "arrays"}'),
+        (["stats", "--group-by", "metadata__model"], "group_by: metadata__model is a path"),
         (["list", "--colour"], "--colour"),
         (["lsit"], "'list'"),
         (["show"], "THREAD_ID"),
@@ -327,6 +353,26 @@ def test_mistakes_are_one_line_that_helps_and_exit_code_2(
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
     assert told in line
+
+
+def test_what_every_session_is_older_than_is_refused_before_anybody_is_asked(run: Run, rows: SessionStore) -> None:
+    assert "in the future" in run("purge", "--older-than", "2999-12-31").stderr
+    assert rows.count() == 5
+
+
+def test_an_age_is_one_by_the_clock_of_the_database(
+    run: Run, rows: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        """This machine's clock, a day ahead."""
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Ahead:
+            return super().now(tz) + timedelta(days=1)
+
+    monkeypatch.setattr("langgraph_session_store.cli.options.datetime", Ahead)
+    assert run("purge", "--older-than", "12h", "--yes").stdout == "Deleted 0 sessions\n"
+    assert rows.count() == 5
 
 
 @pytest.mark.parametrize("verb", ["list", "init", "drain", "stats"])
@@ -448,7 +494,27 @@ def test_ages(past: int, told: str) -> None:
     assert age(now - timedelta(seconds=past), now) == told
 
 
-def test_durations_and_moments() -> None:
-    assert [seconds(value) for value in (0.0042, 1.25, 119, 184, 7384)] == ["4ms", "1.2s", "119.0s", "3m 04s", "2h 03m"]
+def test_numbers_are_short_and_stand_at_the_right() -> None:
+    exact = Decimal("3.1415926535897932384626433832")
+    assert [str(shown("x", value)) for value in (exact, Decimal("-12.50"), 1e300)] == ["3.14159", "-12.50", "1e+300"]
+    rows = [{"price": value, "rate": rate} for value, rate in ((Decimal("1.5"), "83%"), (Decimal(200), None))]
+    table = layout([Column("price"), Column("rate", right=True)], rows, 80)
+    assert [line.plain for line in table] == ["price  rate", "  1.5   83%", "  200     -"]
+
+
+@pytest.mark.parametrize(
+    ("source", "word", "told"),
+    [
+        ({}, "t-1", "versions t-1"),
+        ({"record_name": "app:Ticket", "schema": "a b"}, "t 1", "versions --record app:Ticket --schema 'a b' 't 1'"),
+        ({"table_name": "x", "dsn": "postgresql://me:hunter2@h/d"}, "-1", "versions --table x --dsn ... -- -1"),
+    ],
+)
+def test_a_command_that_is_told_can_be_run(source: dict[str, str], word: str, told: str) -> None:
+    names = ("dsn", "record_name", "table_name", "schema")
+    assert Source(**{name: source.get(name) for name in names}).command("versions", word) == f"session-store {told}"
+
+
+def test_ages_and_moments() -> None:
     assert read_moment("2w", "--since") == timedelta(days=14)
     assert read_moment("2026-01-31", "--since") == datetime(2026, 1, 31, tzinfo=UTC)

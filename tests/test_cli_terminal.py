@@ -107,6 +107,37 @@ def test_what_is_drawn_on_a_terminal_of_80_columns(terminal: Any, rows: SessionS
     assert page.startswith("Usage: session-store list [OPTIONS] [FILTER]")
 
 
+def test_what_is_rare_is_not_rounded_away_and_counts_stand_in_line(terminal: Any, store: SessionStore) -> None:
+    rows = [("a", number > 0) for number in range(1200)] + [("b", True)] * 5
+    store.save_many(
+        {"thread_id": f"t-{number}", "topic": topic, "tests_passed": passed, "workflow_status": "completed"}
+        for number, (topic, passed) in enumerate(rows)
+    )
+    (shown,) = drawn(terminal, "stats -g topic")
+    text = ESCAPE.sub("", shown)
+    assert "success   >99% of what ended" in text
+    assert re.search(r"^a +1,200 +>99%$", text, re.MULTILINE)
+    assert re.search(r"^b +5 +100%$", text, re.MULTILINE)
+    ends = [re.search(r"(1,200|  5)\b", line) for line in text.splitlines() if re.match("[ab]  ", line)]
+    assert len({end and end.end() for end in ends}) == 1
+
+
+def test_lines_break_between_words_and_an_error_is_red(terminal: Any, store: SessionStore) -> None:
+    words = [f"word{number}-{number}" for number in range(40)]
+    store.save("t-1", {"code": f"\tdef f():  # {' '.join(words)}\n"})
+    store.save("t-1", {"code": "none"}, error="Boom: first\nsecond")
+    versions, session = drawn(terminal, "versions t-1", "show t-1")
+    lines = ESCAPE.sub("", versions).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [word for word in " ".join(lines).split() if word.startswith("word")] == words * 2
+    assert re.search(r"^    \+ +def f", "\n".join(lines), re.MULTILINE), "an indent is part of the line"
+    assert re.search(r"\x1b\[[0-9;]*31msecond", session)
+    code, mistake = ended(terminal("list", "topik=1"))
+    assert code == 2
+    assert max(map(len, ESCAPE.sub("", mistake).splitlines())) <= 80
+    assert all(column.name in mistake for column in store.table.columns)
+
+
 def test_groups_are_drawn_with_what_was_asked(terminal: Any, store: SessionStore) -> None:
     pytest.importorskip("sklearn")
     for number in range(6):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -236,6 +237,15 @@ def test_the_picture_names_the_groups_and_the_table_escapes_them():
     html = cluster_sessions([{"user_prompt": "<script>alert(1)</script>"}])._repr_html_()
     assert "&lt;script&gt;" in html
     assert "<script>" not in html
+
+
+def test_the_picture_names_also_the_group_that_has_no_place():
+    figure = cluster_sessions([*ROWS, {"user_prompt": None}, {"user_prompt": "2 + 2"}]).plot()
+    (legend,) = figure.legends
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named[-1] == "(other) (2), no place"
+    assert sum(int(re.findall(r"\((\d+)\)", name)[0]) for name in named) == len(ROWS) + 2
+    assert figure._repr_png_().startswith(b"\x89PNG")
 
 
 def test_without_scikit_learn_it_says_how_to_get_it(monkeypatch):

@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -69,10 +70,21 @@ def written(rows, kind, columns=COLUMNS) -> bytes:
 def test_times_read_the_same_wherever_they_are_told(zone):
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=zone)
     columns = [TableColumn("at", "timestamptz")]
-    (csv_line,) = written([{"at": at}], "csv", columns).decode().splitlines()[1:]
     ndjson = json.loads(written([{"at": at}], "ndjson", columns))
-    assert csv_line == ndjson["at"] == json.loads(dumps({"at": at}))["at"] == json.loads(json_line({"at": at}))["at"]
-    assert csv_line == ("2026-01-02T03:04:05Z" if zone is UTC else "2026-01-02T03:04:05+02:00")
+    assert ndjson["at"] == json.loads(dumps({"at": at}))["at"] == json.loads(json_line({"at": at}))["at"]
+    assert ndjson["at"] == ("2026-01-02T03:04:05Z" if zone is UTC else "2026-01-02T03:04:05+02:00")
+
+
+def test_times_of_csv_are_all_of_one_format():
+    columns = [TableColumn("at", "timestamptz"), TableColumn("local", "timestamp")]
+    moments = [datetime(2026, 1, 2, 3, 4, 5, n, tzinfo=UTC) for n in (0, 285960)]
+    data = written([{"at": at, "local": at.replace(tzinfo=None)} for at in moments], "csv", columns)
+    assert data.decode().splitlines()[1:] == [
+        "2026-01-02T03:04:05.000000Z,2026-01-02T03:04:05.000000",
+        "2026-01-02T03:04:05.285960Z,2026-01-02T03:04:05.285960",
+    ]
+    read = pd.read_csv(io.BytesIO(data))
+    assert list(pd.to_datetime(read["at"])) == moments
 
 
 def test_csv_of_every_type():
@@ -256,8 +268,10 @@ def test_a_stream_is_left_open_and_a_pipe_with_a_name_is_written_into(tmp_path):
 
 
 def test_an_error_of_the_rows_or_the_disk_is_raised(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        export([ROW], COLUMNS, tmp_path / "missing" / "a.csv")
+    missing = tmp_path / "missing" / "a.csv"
+    with pytest.raises(FileNotFoundError) as caught:
+        export([ROW], COLUMNS, missing)
+    assert (caught.value.filename, caught.value.filename2) == (str(missing), None)
 
     def broken():
         yield ROW

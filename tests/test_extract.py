@@ -636,7 +636,13 @@ def test_previews_are_short_and_without_credentials() -> None:
 
 @pytest.mark.parametrize(
     ("raw", "preview"),
-    [(float("nan"), "NaN"), ("NaN", "NaN"), (uuid.UUID(int=1), f"{uuid.UUID(int=1)}"), (["a"], '["a"]'), ('"a"', '"a"')],
+    [
+        (float("nan"), "NaN"),
+        ("NaN", "NaN"),
+        (uuid.UUID(int=1), f"{uuid.UUID(int=1)}"),
+        (["a"], '["a"]'),
+        ('"a"', '"a"'),
+    ],
 )
 def test_a_preview_has_the_quotes_of_what_it_shows_only(raw: Any, preview: str) -> None:
     assert store("integer", raw)[1]["preview"] == preview

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -392,6 +393,8 @@ def test_mlflow_is_asked_in_pieces_and_not_at_all_without_runs(runs, monkeypatch
     for nothing in (many[:0], pd.DataFrame({"run_id": [None, None]})):
         assert with_mlflow(nothing, tracking_uri=uri)["run_name"].isna().all()
     assert asked == []
+    with pytest.warns(UserWarning, match=f"none of 2,300 runs at {re.escape(uri)}: set MLFLOW_TRACKING_URI"):
+        assert with_mlflow(many[:2_300], tracking_uri=uri)["run_name"].isna().all()
     with pytest.raises(ConfigError, match="run_id"):
         with_mlflow(pd.DataFrame({"a": [1]}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import random
 import subprocess
@@ -143,7 +144,7 @@ def test_the_heat_map_tells_rate_and_count_of_each_cell():
 
 
 def test_durations_have_a_unit_and_their_median():
-    for scale, unit in ((1, "seconds"), (10, "minutes"), (1_000, "hours")):
+    for scale, unit in ((0.001, "milliseconds"), (1, "seconds"), (10, "minutes"), (1_000, "hours")):
         figure = plots.durations(pd.DataFrame({"duration_seconds": [scale * n for n in range(1, 102)]}))
         told = words(figure)
         assert any(word.startswith("median:") and word.endswith(unit) for word in told), told
@@ -179,6 +180,78 @@ def test_analytics_are_drawn_as_what_they_hold():
     assert any("the 6 largest of 8 groups" in word for word in words(figure))
     (counted,) = plots.plot(Analytics(total=6, series=[group(4, None, days[0])])).axes
     assert counted.lines[0].get_ydata().tolist() == [4]
+
+
+def lines(analytics) -> dict[str, list[float]]:
+    return {line.get_label(): line.get_ydata().tolist() for line in plots.plot(analytics).axes[0].lines}
+
+
+def test_groups_of_a_series_are_told_apart_by_value_not_by_label():
+    long = "A very long topic that goes on and on, "
+    topics = ["(none)", None, "_private", f"{long}one", f"{long}two", ""]
+    days = [START + timedelta(days=n) for n in range(2)]
+    series = [group(10 - n, 0.5, day, topic=topic) for n, topic in enumerate(topics) for day in days]
+    analytics = Analytics(total=99, series=series, group_columns=(TableColumn("topic", "text"),), bucket="day")
+    named = ['"(none)"', "(none)", " _private", "A very l…one", "A very l…two", '""']
+    assert list(lines(analytics)) == named
+    (legend,) = plots.plot(analytics).legends
+    assert [text.get_text() for text in legend.get_texts()] == named
+    assert [
+        text.get_text()
+        for text in plots.plot(Analytics(total=9, groups=series[::2], group_columns=(TableColumn("topic", "text"),)))
+        .axes[0]
+        .get_yticklabels()
+    ] == named
+    asked = [f"Write a function that finds the {word} of many numbers" for word in ("sum", "median")]
+    apart = [f"{'x' * 30}{'y' * n}{end}" for n, end in ((0, "a"), (40, "b"), (40, "c"))]
+    same = [group(9 - n, 0.5, START, topic=topic) for n, topic in enumerate([*asked, *apart])]
+    assert list(lines(Analytics(total=6, series=same, bucket="day"))) == [
+        "Write a …sum of many numbers",
+        "Write a …median of many num…",
+        "xxxxxxxx…a",
+        f"xxxxxxxx…{'y' * 18}…",
+        f"xxxxxxxx…{'y' * 18}… (2)",
+    ]
+    plain = [group(2, 0.5, START, topic={"a": [n]}) for n in range(2)]  # jsonb
+    assert len(lines(Analytics(total=4, series=plain, bucket="day"))) == 2
+
+
+@pytest.mark.parametrize("bucket", ["hour", "day", "week"])
+def test_a_line_has_a_gap_or_is_0_where_no_session_is(bucket):
+    step = timedelta(**{f"{bucket}s": 1})
+    starts = [START + step * number for number in (0, 1, 5, 6)]
+    rated = [group(2, 0.5, start) for start in starts]
+    nan = float("nan")
+    (rates,) = lines(Analytics(total=8, series=rated, bucket=bucket)).values()
+    assert rates == pytest.approx([0.5, 0.5, nan, nan, 0.5, 0.5], nan_ok=True)
+    counted = [group(2, None, start) for start in starts]
+    assert list(lines(Analytics(total=8, series=counted, bucket=bucket)).values()) == [[2, 2, 0, 0, 2, 2]]
+    far = [group(2, None, START), group(2, None, START + step * 1000)]
+    assert list(lines(Analytics(total=4, series=far, bucket=bucket)).values()) == [[2, 0, 0, 2]]
+    aside = [group(2, None, start, topic="a") for start in starts] + [group(1, None, starts[1], topic="b")]
+    assert lines(Analytics(total=9, series=aside, bucket=bucket))["b"] == [0, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("bucket", "told"), [("hour", "05 Oct 00:00"), ("day", "05 Oct"), ("week", "05 Oct")])
+def test_a_day_has_no_hour(bucket, told):
+    figure = plots.plot(Analytics(total=2, series=[group(2, 0.5, START)], bucket=bucket))
+    assert figure._repr_png_()  # which is what writes the times
+    assert told in words(figure)
+
+
+def test_a_share_is_not_rounded_to_all_or_none():
+    rows = [
+        {"topic": "a", "difficulty": "easy", "workflow_status": "completed", "tests_passed": n > 0} for n in range(300)
+    ]
+    assert ">99% (300)" in words(plots.topic_by_difficulty(rows))
+    groups = [group(300, 299 / 300, topic="a"), group(300, 1 / 300, topic="b")]
+    assert {">99%", "<1%"} <= set(words(plots.plot(Analytics(total=600, groups=groups))))
+
+
+def test_times_of_a_csv_have_or_have_no_fraction():
+    text = "created_at,workflow_status,tests_passed\n2026-10-05T09:00:00Z,completed,true\n2026-10-05T09:30:00.285960Z,failed,false\n"
+    top, _ = plots.success_over_time(pd.read_csv(io.StringIO(text))).axes
+    assert top.lines[0].get_ydata().tolist() == [0.5]
 
 
 def test_a_figure_is_pickled_and_drawn_again():

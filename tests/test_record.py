@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import warnings
 from datetime import date, datetime
 from decimal import Decimal
@@ -26,6 +27,7 @@ from langgraph_session_store.record import (
     table_name,
 )
 from langgraph_session_store.records import MessagesSession, ProblemSession
+from langgraph_session_store.store import SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,10 +169,28 @@ def test_a_refused_sql_type_names_the_field_and_the_choices(annotation: Any, giv
         make(Annotated[annotation, Column(sql=given)])
 
 
+@pytest.mark.parametrize(
+    ("annotation", "choice"),
+    [
+        *((Literal["a"], True), (Literal["a", "b"] | None, True), (Annotated[Literal["a"] | None, "why"], True)),
+        *((str, False), (str | None, False), (list[Literal["a"]], False), (Literal["a"] | int, False)),
+    ],
+)
+def test_a_choice_is_one_of_a_few(annotation: Any, choice: bool) -> None:
+    assert only(make(annotation)).choice is choice
+
+
 @pytest.mark.parametrize("name", sorted(RESERVED))
 def test_names_of_the_stores_own_are_refused(name: str) -> None:
     with pytest.raises(RecordError, match=f"Made.{name}.*the store's own"), warnings.catch_warnings(action="ignore"):
         make(name=name)  # Pydantic warns that workflow_status shadows the method
+
+
+def test_every_word_of_a_call_that_takes_filters_is_reserved() -> None:
+    calls = [inspect.signature(method).parameters for _, method in inspect.getmembers(SessionStore, inspect.isfunction)]
+    words = {word for parameters in calls if "filters" in parameters for word in parameters}
+    assert words > {"self", "arrow", "progress"}
+    assert words - {"filters"} <= RESERVED
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
+import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from html.parser import HTMLParser
 from typing import Any
 
@@ -39,6 +42,7 @@ class Tags(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.text = ""
+        self.titles: list[str] = []
         self.feed(html)
         self.close()
         assert self.open == []
@@ -53,6 +57,8 @@ class Tags(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self.open[-1:] == ["th"]:
+            self.titles.append(data)
 
 
 json_values = st.recursive(
@@ -113,9 +119,96 @@ def test_a_page_is_a_list_that_knows_what_follows() -> None:
     assert "t-49" in text
     assert "t-50" not in text
     assert "the first 50" in text
-    assert "topic" not in text  # nothing but NULL
     assert SessionPage().next_cursor is None
-    assert "0 sessions" in SessionPage()._repr_html_()
+    assert "No sessions match" in SessionPage()._repr_html_()
+
+
+def test_a_page_shows_the_columns_that_were_asked_for_and_of_whole_rows_those_that_tell():
+    def titles(names: str) -> list[str]:
+        return Tags(
+            SessionPage([Session(dict.fromkeys(names.split(), None) | {"thread_id": "t"})])._repr_html_()
+        ).titles
+
+    asked = "thread_id error trace_id metadata"
+    assert titles(asked) == asked.split()
+    aside = "id updated_at trace_id started_at finished_at checkpoint_id metadata rejected recorded_at"
+    assert titles(f"thread_id topic {aside}") == ["thread_id"]
+    assert titles(aside.removeprefix("id ")) == [*aside.split()[1:], "thread_id"]
+
+
+def test_what_stands_in_a_line_stays_in_it_and_numbers_stand_at_the_right():
+    numbers = {"code_attempts": 3, "cost": Decimal("1.5"), "big": 1e300, "duration_seconds": 0.25}
+    page = SessionPage([Session(thread_id="a-b-c", topic=None, ok=True, user_prompt="sort " * 10, **numbers)])
+    cells = re.findall(r'<td style="text-align:(\w+);vertical-align:top;([^"]+)">(.*?)</td>', page._repr_html_())
+    assert [side for side, _, _ in cells] == ["left"] * 4 + ["right"] * 4
+    assert [room for _, room, _ in cells] == ["white-space:nowrap"] * 3 + ["min-width:16em"] + [
+        "white-space:nowrap"
+    ] * 4
+    assert [text for _, _, text in cells][-4:] == ["3", "1.5", "1e+300", "250ms"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0%"), (1 / 300, "<1%"), (0.5, "50%"), (299 / 300, ">99%"), (0.99, "99%"), (1.0, "100%")],
+)
+def test_a_percentage_never_says_all_or_none_where_it_is_not(value: float, text: str) -> None:
+    assert display.percentage(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0ms"), (0.00302, "3ms"), (0.00005, "0.05ms"), (0.9996, "1000ms"), (3.02, "3.0s"), (150, "2m 30s"), (7260, "2h 01m")],
+)  # fmt: skip
+def test_a_duration_has_a_unit(value: float, text: str) -> None:
+    assert display.seconds(value) == text
+    assert text in Session(duration_seconds=float(value))._repr_html_()
+
+
+@pytest.mark.parametrize("value", [0.1, 12.5, 999.9, 1234.5, 1e14, 1e15, 1e300, -1e300, float("inf"), float("nan")])
+def test_a_number_is_short(value: float) -> None:
+    assert len(display.as_text(value)) <= 19
+    assert math.isclose(float(display.as_text(value).replace(",", "")), value, rel_tol=1e-3) or math.isnan(value)
+
+
+def test_code_has_the_colors_of_the_notebook_and_its_letters():
+    html = Session(code="\n\ndef f():\n    return 'x'  # because\n")._repr_html_()
+    assert "font-family:monospace" in html
+    assert not re.findall(r"color:#", html)  # which a theme of the other kind would hide
+    assert html.count("var(--jp-mirror-editor-keyword-color,") == 2
+    assert "\n\ndef f():\n    return 'x'  # because" in Tags(html).text
+
+
+def test_a_diff_from_nothing_only_adds():
+    text = Tags(display.difference(None, "a\nb")).text
+    assert text.splitlines() == ["@@ -0,0 +1,2 @@", "+a", "+b"]
+    assert Tags(display.difference("a\n-", None)).text.splitlines() == ["@@ -1,2 +0,0 @@", "-a", "--"]
+
+
+def test_analytics_say_what_their_numbers_are():
+    analytics = Analytics(
+        total=75_000_000,
+        by_topic={"arrays": 12_000, None: 3},
+        success_rate=299 / 300,
+        duration_p50=0.25,
+        duration_p95=90.0,
+        numeric={"total": NumericSummary(123_456_789.25, -1e300, 1e300)},
+        groups=[AnalyticsGroup(total=3_648, key={"topic": "arrays"}, success_rate=0.8277, duration_p50=1.0)],
+        group_columns=(TableColumn("topic", "text"),),
+    )
+    html = analytics._repr_html_()
+    text = Tags(html).text
+    for told in ("75,000,000", "arrays: 12,000, -: 3", ">99%", "250ms", "90.0s", "83%", "3,648", "1.0s"):
+        assert told in text
+    assert "123,456,789 mean, -1e+300 to 1e+300" in text
+    assert re.findall(r'text-align:(\w+)">(\w+)</th>', html) == [
+        ("left", "topic"), ("right", "total"), ("right", "success_rate"), ("right", "duration_p50"),
+    ]  # fmt: skip
+
+
+def test_a_session_names_all_that_has_no_value():
+    names = [f"column_{number}" for number in range(30)]
+    text = Tags(Session(thread_id="t", **dict.fromkeys(names))._repr_html_()).text
+    assert f"without a value{', '.join(names)}" in text
 
 
 def test_versions_are_numbered_from_the_oldest_and_come_newest_first() -> None:
@@ -189,13 +282,13 @@ def test_the_table_of_analytics_is_the_finest_there_is() -> None:
     groups = [AnalyticsGroup(total=n, key={"topic": "a", "total": 7}, numeric=numeric if n else {}) for n in range(2)]
     series = [AnalyticsGroup(total=3, key={"topic": "a", "total": 7}, start=NOW)]
 
-    def table(**parts: Any) -> list[dict[str, Any]]:
-        rows, columns = Analytics(total=9, numeric=numeric, group_columns=(topic, total), **parts).table()
+    def table(columns: tuple[TableColumn, ...] = (topic, total), **parts: Any) -> list[dict[str, Any]]:
+        rows, columns = Analytics(total=9, numeric=numeric, group_columns=columns, **parts).table()
         assert all(list(row) == [column.name for column in columns] for row in rows)
         assert len({column.name for column in columns}) == len(columns)
         return rows
 
-    (whole,) = table()
+    (whole,) = table(())
     assert (whole["total"], whole["size_mean"]) == (9, 1.5)
     assert "topic" not in whole
     first, second = table(groups=groups)

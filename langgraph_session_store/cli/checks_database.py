@@ -10,11 +10,11 @@ import psycopg
 from psycopg.sql import SQL
 
 from ..conninfo import connection_errors
+from ..display import seconds
 from ..errors import SessionStoreError
 from ..queries.schema import describe, install
 from ..query import drive
 from .findings import Finding, told
-from .output import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

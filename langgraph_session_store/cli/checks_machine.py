@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg import pq
 
+from ..display import seconds
 from ..errors import SessionStoreError
 from ..spool import inspect, others
 from . import spools
 from .findings import Finding, told
-from .output import plural, seconds, size
+from .output import plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

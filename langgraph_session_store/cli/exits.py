@@ -116,8 +116,8 @@ def complain(message: str, kind: str = "error", style: str = "bold red") -> None
     """Write one line to stderr."""
     console = Console(stderr=True, highlight=False)
     line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
-    with suppress(BrokenPipeError):
-        console.print(Text.assemble((f"{kind}:", style), " ", line), soft_wrap=True)
+    with suppress(BrokenPipeError):  # a terminal would break a line within a word
+        console.print(Text.assemble((f"{kind}:", style), " ", line), soft_wrap=not console.is_terminal)
 
 
 class _Notes(logging.Handler):

@@ -105,8 +105,9 @@ def purge(
     yes: Yes = False,
 ) -> None:
     """Delete sessions that did not change for a while."""
-    before = past(read_moment(older_than, "--older-than"))
+    age = read_moment(older_than, "--older-than")
     with at.open() as store:
+        before = past(store, age, "--older-than")
         if not yes:
             count = store.count(updated_at__lt=before)
             question = f"Delete {plural(count, 'session')} not changed since {stamp(before)}, and all history, in {_where(store)}?"

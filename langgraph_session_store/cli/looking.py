@@ -63,7 +63,7 @@ def list_sessions(
     sessions here, "next_cursor": what --cursor takes, or null}. For all that match, without a limit, use export.
     """
     with at.open() as store:
-        columns = views.columns(store.table, fields)
+        columns = views.columns(store.table, fields, at.record)
         wanted = fields if out.json else [column.name for column in columns]
         page = store.query(
             **read_filters(store.table, words), fields=wanted, order_by=order_by, limit=limit, cursor=cursor
@@ -96,7 +96,7 @@ def show(at: Source, out: Output, thread_id: Thread, fields: Fields = None) -> N
     if out.json:
         out.document(chosen)
     elif out.rich:
-        views.session(out, store.table, chosen, history, whole=fields is None)
+        views.session(out, store.table, chosen, history, at.command("versions", thread_id), whole=fields is None)
     elif len(chosen) == 1 and fields:
         (value,) = chosen.values()
         out.line(views.raw(value))
@@ -162,14 +162,14 @@ def watch(
 
     In a pipe: time of the change, thread, status, fields, tab-separated. With --json: a session per line.
     """
-    moment = past(read_moment(since, "--since")) if since else None
+    moment = read_moment(since, "--since") if since else None
     seen = 0
     with at.open() as store:
         filters = read_filters(store.table, words)
         own = next(key for key in ("id", "id__eq", "id__in") if key not in filters)
-        columns = views.watched(store.table)
+        columns = views.watched(store.table, at.record)
         store.count(**filters)
-        changes = store.changes(moment, poll=poll)
+        changes = store.changes(past(store, moment, "--since") if moment else None, poll=poll)
         if out.rich:
             out.note((f"Watching {store.table.name} on {store.target.describe()}; Ctrl-C ends.", "dim"))
         for session in changes:
@@ -217,7 +217,7 @@ def export(
                 file_format or ("ndjson" if to_output else None),
                 progress=lambda done: progress(done, total) if progress else None,
             )
-        except OSError as error:  # it names a file beside, which is renamed in the end
+        except OSError as error:  # a full disk names no file
             exits.fail(f"{path} cannot be written: {error.strerror or type(error).__name__}", exits.MISSING)
     if not to_output and out.json:
         out.document({"path": path, "sessions": written})

@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import re
+import shlex
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
 
 import typer
 
-from ..columns import CALL_WORDS, OWN, Status
+from ..clock import to_datetime
+from ..columns import OWN, Status
 from ..conninfo import resolve
 from ..errors import ConfigError, FilterError, SchemaError
+from ..filters.sqltypes import sql_type
 from ..filters.vocabulary import OPERATORS, Vocabulary
 from ..queries import reads
 from ..queries.schema import describe
@@ -26,14 +29,17 @@ from ..record import SessionRecord, check_table, table_columns, table_name
 from ..records import MessagesSession, ProblemSession
 from ..store import SessionStore
 from . import exits
-from .output import Output
+from .output import Output, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 _BUILT_IN: Final[tuple[type[SessionRecord], ...]] = (ProblemSession, MessagesSession)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_AGE: Final = re.compile(r"(\d{1,6})\s*([smhdw])")
+_OPTIONS: Final = frozenset({"limit", "order_by", "cursor", "fields", "group_by", "bucket", "format", "older_than"})
 _PANEL: Final = "Which sessions"
+_SKEW: Final = timedelta(minutes=1)  # that this machine's clock may be ahead of the database's
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,13 @@ class Source:
         """The table as the record declares it."""
         record = self.record or ProblemSession
         return Table(check_table(self.table_name or table_name(record)), table_columns(record), self.schema)
+
+    def command(self, verb: str, word: str) -> str:
+        """Return the command line of another *verb* for the same table; a DSN, which may hold a password, is left to be filled in."""
+        given = {"--record": self.record_name, "--table": self.table_name, "--schema": self.schema}
+        options = [part for name, value in given.items() if value is not None for part in (name, value)]
+        line = shlex.join(["session-store", verb, *options]) + (" --dsn ..." if self.dsn is not None else "")
+        return f"{line} {shlex.join(['--', word] if word.startswith('-') else [word])}"
 
     @contextmanager
     def open(self, *, setup: bool = False) -> Iterator[SessionStore]:
@@ -116,7 +129,9 @@ Words = Annotated[
     typer.Argument(
         metavar="FILTER",
         help="field=value or field__op=value, as in topic=arrays code_attempts__gte=3; all must hold. "
-        f"Operators: {', '.join(OPERATORS)}.",
+        f"Operators: {', '.join(OPERATORS)}. A list has commas: topic__in=arrays,graphs. A path leads into JSON: "
+        "metadata__model=small. Times are UTC: created_at__gte=2026-01-31T12:00. One of several: "
+        """'any_of=[{"topic":"graphs"},{"code_attempts__gte":3}]'.""",
         autocompletion=lambda ctx, incomplete: list(_completions(ctx, incomplete)),
         show_default=False,
     ),
@@ -168,22 +183,31 @@ def with_source(verb: Callable[..., None]) -> Callable[..., None]:
 
 def read_filters(table: Table, words: Sequence[str] | None) -> dict[str, Any]:
     """Return the filters that *words* say, for the store's methods."""
-    return reads.vocabulary(table).parse(_pair(word) for word in words or ())
+    pairs = [_pair(word) for word in words or ()]
+    filters = reads.vocabulary(table).parse(pairs)
+    times = {column.name for column in table.columns if sql_type(column.sql_type).family == "time"}
+    for name, value in pairs:
+        if name.split("__")[0] in times and (age := _AGE.fullmatch(value)):
+            moment = _ago(datetime.now(UTC), _timedelta(age), name)
+            raise FilterError(
+                f"{name}: an age such as {value} is for --since and --older-than; say the time: {name}={moment:%Y-%m-%dT%H:%MZ}"
+            )
+    return filters
 
 
 def _pair(word: str) -> tuple[str, str]:
     name, equals, value = word.partition("=")
     if not equals:
         raise FilterError(f"{word[:60]!r} is no filter: write field=value or field__op=value, as in topic=arrays")
-    if name in CALL_WORDS - {"any_of"}:
+    if name in _OPTIONS:
         raise FilterError(f"{name} is an option, not a filter: --{name.replace('_', '-')} {value[:60]}".rstrip())
     return name, value
 
 
 def read_moment(text: str, option: str) -> timedelta | datetime:
     """Return an age (``30d``, ``12h``) or a moment (``2026-01-31``, read as UTC without an offset)."""
-    if age := re.fullmatch(r"(\d{1,6})\s*([smhdw])", text.strip()):
-        return timedelta(seconds=int(age[1]) * _UNITS[age[2]])
+    if age := _AGE.fullmatch(text.strip()):
+        return _timedelta(age)
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
@@ -191,9 +215,25 @@ def read_moment(text: str, option: str) -> timedelta | datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def past(moment: timedelta | datetime) -> datetime:
-    """Return the moment itself, or that long ago."""
-    return datetime.now(UTC) - moment if isinstance(moment, timedelta) else moment
+def _timedelta(age: re.Match[str]) -> timedelta:
+    return timedelta(seconds=int(age[1]) * _UNITS[age[2]])
+
+
+def _ago(now: datetime, age: timedelta, where: str) -> datetime:
+    try:
+        return now - age
+    except OverflowError:
+        raise FilterError(f"{where}: there is no date so long ago") from None
+
+
+def past(store: SessionStore, moment: timedelta | datetime, option: str) -> datetime:
+    """Return *moment*, or that long ago, by the database's clock; FilterError where it is still to come, or before all dates."""
+    store.ensure()
+    now = to_datetime(store.clock.tick()[0])
+    then = _ago(now, moment, option) if isinstance(moment, timedelta) else moment
+    if then > now + _SKEW:
+        raise FilterError(f"{option}: {stamp(then)} is in the future, expected what is past")
+    return then
 
 
 def _completions(ctx: typer.Context, incomplete: str) -> Iterator[str]:

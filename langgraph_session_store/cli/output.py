@@ -10,6 +10,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
@@ -19,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from ..clock import told
+from ..display import number, numeric, seconds
 from ..encode import to_json
 from ..sharing import once
 from . import exits
@@ -40,19 +42,19 @@ _NARROWEST: Final = 16  # columns of a text that is cut
 _LEAST: Final = 4  # columns of anything
 _LARGEST: Final = 1 << 30  # characters of a JSON value: what is stored is shown whole
 _SKEW: Final = 60  # seconds that clocks may differ without a word
-_SHORT: Final = 120  # seconds that are told with a decimal
-_THOUSAND: Final = 1000
+_DIGITS: Final = 16  # of a Decimal that is told exactly
 _KIBI: Final = 1024
 _AGES: Final = ((60, "s", 1), (3600, "m", 60), (86_400, "h", 3600), (86_400 * 100, "d", 86_400))
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. An *optional* one goes where the terminal is narrow, a *flexible* one is cut first."""
+    """A column of a table. An *optional* one goes where the terminal is narrow, a *flexible* one is cut first; *right* is where numbers stand."""
 
     name: str
     optional: bool = False
     flexible: bool = False
+    right: bool = False
 
 
 class _Console(Console):
@@ -202,6 +204,8 @@ def shown(name: str, value: object) -> Text:  # noqa: PLR0911 - one for each typ
         return Text(age(value))
     if isinstance(value, float):
         return Text(seconds(value) if name.startswith("duration") else number(value))
+    if isinstance(value, Decimal):
+        return Text(str(value) if len(str(value)) <= _DIGITS else f"{value:.6g}")
     if isinstance(value, (dict, list)):
         return Text(printable(json.dumps(value, ensure_ascii=False, default=str)[:500]))
     return Text(" ".join(printable(str(value)[:2000]).split()))
@@ -232,22 +236,6 @@ def age(moment: datetime, now: datetime | None = None) -> str:
 def stamp(moment: datetime) -> str:
     """Return *moment* as a person reads it and a filter takes it, in UTC."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if moment.tzinfo else moment.isoformat(" ", "seconds")
-
-
-def seconds(value: float) -> str:
-    """Return a duration."""
-    if value < 1:
-        return f"{value * 1000:.0f}ms"
-    if value < _SHORT:
-        return f"{value:.1f}s"
-    minutes, rest = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {rest:02d}s"
-
-
-def number(value: float) -> str:
-    """Return a number with as many digits as say something."""
-    return f"{value:,.0f}" if abs(value) >= _THOUSAND else f"{value:.4g}"
 
 
 def size(count: int) -> str:
@@ -292,7 +280,7 @@ def layout(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], width: 
         excess() > 0 and (widest := max(kept, key=lambda column: widths[column.name])) and widths[widest.name] > _LEAST
     ):
         widths[widest.name] -= 1
-    right = {column.name for column in kept if _is_number(row[column.name] for row in rows)}
+    right = {column.name for column in kept if column.right or numeric(row[column.name] for row in rows)}
     heads = {column.name: _head(column.name, widths[column.name]) for column in kept}
     height = max(map(len, heads.values()), default=0)
     titles = {name: [""] * (height - len(lines)) + lines for name, lines in heads.items()}
@@ -327,8 +315,3 @@ def _head(name: str, width: int) -> list[str]:
 
 def _words(name: str) -> list[str]:
     return name.replace("_", "_ ").split()
-
-
-def _is_number(values: Iterable[object]) -> bool:
-    known = [value for value in values if value is not None]
-    return bool(known) and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known)

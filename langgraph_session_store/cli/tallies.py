@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from .output import STATUS_STYLES, Column, number, plain, plural, printable, seconds, stamp
+from ..display import number, percentage, seconds
+from .output import STATUS_STYLES, Column, plain, plural, printable, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,19 +41,20 @@ def analytics(out: Output, numbers: Analytics) -> None:
         keys = {column.name for column in numbers.group_columns} | {"start", "total", "success_rate"}
         skip = {"average_code_attempts", "average_problem_attempts", "first_seen", "last_seen"}
         wanted = [
-            Column(column.name, optional=column.name not in keys)
+            Column(column.name, optional=column.name not in keys, right=column.name in ("total", "success_rate"))
             for column in known
             if not (column.name in skip or column.name.endswith(("_min", "_max")))
         ]
         told = [{**row, "start": stamp(row["start"])[:16] if row.get("start") else None} for row in rows]
         for row in told:
-            row["success_rate"] = None if row["success_rate"] is None else f"{row['success_rate']:.0%}"
+            row["total"] = f"{row['total']:,}"
+            row["success_rate"] = None if row["success_rate"] is None else percentage(row["success_rate"])
         out.rows(wanted, told)
 
 
 def plain_analytics(out: Output, numbers: Analytics) -> None:
     """Write the rows of groups or series under their names, or a line per number."""
-    if numbers.groups or numbers.series:
+    if numbers.sliced:
         rows, table = numbers.table()
         out.fields(column.name for column in table)
         for row in rows:
@@ -72,7 +74,7 @@ def _grouped(numbers: Analytics, name: str) -> bool:
 def _facts(numbers: Summary) -> list[tuple[str, str]]:
     facts = []
     if numbers.success_rate is not None:
-        facts.append(("success", f"{numbers.success_rate:.0%} of what ended"))
+        facts.append(("success", f"{percentage(numbers.success_rate)} of what ended"))
     if numbers.duration_p50 is not None and numbers.duration_p95 is not None:
         facts.append(("duration", f"{seconds(numbers.duration_p50)} median, {seconds(numbers.duration_p95)} p95"))
     for name, summary in numbers.numeric.items():
@@ -98,7 +100,9 @@ def _counts(out: Output, name: str, counts: Mapping[str | None, int], total: int
         bar = "█" * max(1, round(_BAR * count / most))
         style = STATUS_STYLES.get(key or "", "") if name == "status" else "blue"
         out.console.print(
-            Text.assemble(f"  {labels[key]:<{width}}  {count:>{digits},}  {count / total:>4.0%}  ", (bar, style))
+            Text.assemble(
+                f"  {labels[key]:<{width}}  {count:>{digits},}  {percentage(count / total):>4}  ", (bar, style)
+            )
         )
     if len(ordered) > _MOST:
         out.say((f"  ... {plural(len(ordered) - _MOST, 'more value')}", "dim"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from decimal import Decimal
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,9 +12,11 @@ from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.text import Text
 
+from ..display import percentage, seconds
 from ..filters.sqltypes import sql_type
 from ..queries import reads
-from .output import Column, age, json_line, plain, plural, printable, seconds, shown, stamp
+from ..record import record_fields
+from .output import Column, age, json_line, plain, plural, printable, shown, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from ..clusters import Clusters
     from ..columns import TableColumn
     from ..query import Table
+    from ..record import SessionRecord
     from ..session import Session, SessionVersion
     from .output import Output
 
@@ -41,16 +45,17 @@ def vocabulary_columns(table: Table, fields: str | None) -> tuple[TableColumn, .
     return reads.vocabulary(table).columns(fields)
 
 
-def columns(table: Table, fields: str | None) -> list[Column]:
-    """Return the columns of a list: those of *fields*, else what says most in a line."""
+def columns(table: Table, fields: str | None, record: type[SessionRecord] | None) -> list[Column]:
+    """Return the columns of a list: those of *fields*, else what says most in a line, by *record* if there is one."""
     if fields is not None:
         return [Column(column.name, flexible=_is_long(column)) for column in vocabulary_columns(table, fields)]
     own = [column for column in table.columns if column.kind != "own"]
-    short = [Column(column.name, optional=True) for column in own if not _is_long(column)]
+    choices = {field.name for field in record_fields(record) if field.choice} if record else set()
+    short = [Column(column.name, optional=True) for column in own if column.name in choices or not _is_long(column)]
     text = [
         Column(column.name, flexible=True)
         for column in own
-        if sql_type(column.sql_type).family == "text" and _is_long(column)
+        if sql_type(column.sql_type).family == "text" and _is_long(column) and column.name not in choices
     ]
     return [
         Column("thread_id"),
@@ -62,9 +67,12 @@ def columns(table: Table, fields: str | None) -> list[Column]:
     ]
 
 
-def watched(table: Table) -> list[Column]:
+def watched(table: Table, record: type[SessionRecord] | None) -> list[Column]:
     """Return the columns of a change: time, thread, status, and the fields that are short."""
-    return [Column("updated_at"), *(c for c in columns(table, None) if c.name != "created_at" and not c.flexible)]
+    return [
+        Column("updated_at"),
+        *(c for c in columns(table, None, record) if c.name != "created_at" and not c.flexible),
+    ]
 
 
 def _is_long(column: TableColumn) -> bool:
@@ -86,9 +94,12 @@ def raw(value: object) -> str:
 
 
 def session(
-    out: Output, table: Table, values: Mapping[str, Any], history: Sequence[SessionVersion], *, whole: bool
+    out: Output, table: Table, values: Mapping[str, Any], history: Sequence[SessionVersion], more: str, *, whole: bool
 ) -> None:
-    """Draw one session: first what is short, then texts, code and JSON under their names, then its history."""
+    """Draw one session: first what is short, then texts, code and JSON under their names, then its history.
+
+    *more* is the command that tells more of the history.
+    """
     if whole:
         _title(out, values)
     longer = {column.name for column in table.columns if _is_long(column)}
@@ -114,7 +125,7 @@ def session(
         out.console.print(Text(f"versions ({len(history)})", style="cyan"))
         for version in history:
             out.hanging(Text(_INDENT), _version_line(version))
-        out.say((f"{_INDENT}session-store versions {values['thread_id']}", "dim"))
+        out.say((f"{_INDENT}{printable(more)}", "dim"))
 
 
 def _title(out: Output, values: Mapping[str, Any]) -> None:
@@ -132,8 +143,8 @@ def _short(name: str, value: object) -> Text:
         return Text.assemble(stamp(moment), (f"  {age(moment)}", "dim")) if value else shown(name, value)
     if name == "error" and value:
         return Text(printable(str(value)), style="red")
-    if isinstance(value, str):
-        return Text(printable(value))
+    if isinstance(value, (str, Decimal)):
+        return Text(printable(str(value)))
     return shown(name, value)
 
 
@@ -156,7 +167,11 @@ def _block(out: Output, name: str, value: object) -> None:
     lines = printable(text[:_LARGE].replace("\r\n", "\n")).rstrip("\n").split("\n")
     cut = text.rstrip("\n").count("\n") + 1 - min(len(lines), _LINES)
     body = "\n".join(lines[:_LINES])
-    drawn = Syntax(body, lexer, theme=_THEME, background_color="default", word_wrap=True) if lexer else Text(body)
+    drawn = (
+        Syntax(body, lexer, theme=_THEME, background_color="default", word_wrap=True)
+        if lexer
+        else Text(body, style="red" if name == "error" else "")
+    )
     out.console.print(Padding(drawn, (0, 0, 0, len(_INDENT))))
     if cut > 0 or len(text) > _LARGE:
         out.say((f"{_INDENT}... there is more: -f {name} in a pipe has it all", "dim"))
@@ -198,7 +213,7 @@ def _difference(out: Output, name: str, old: object, new: object) -> None:
     marked = list(unified_diff(before, after, lineterm="", n=2))[2:] if before else [f"+{line}" for line in after]
     for line in marked[:_LINES]:
         style = {"+": "green", "-": "red", "@": "magenta"}.get(line[:1], "")
-        out.console.print(Text(f"{_INDENT * 2}{printable(line)}", style=style), soft_wrap=True)
+        out.hanging(Text(f"{_INDENT * 2}{line[:1]}", style=style), Text(printable(line[1:]), style=style))
     if len(marked) > _LINES:
         out.say((f"{_INDENT * 2}... {plural(len(marked) - _LINES, 'more line')}", "dim"))
 
@@ -251,7 +266,7 @@ def clusters(out: Output, found: Clusters, total: int) -> None:
     out.say((f"{plural(len(found), 'group')} of {plural(total, 'session')}{told}", "dim"))
     for group in found:
         out.print()
-        rate = "" if group.success_rate is None else f"  {group.success_rate:.0%} success"
+        rate = "" if group.success_rate is None else f"  {percentage(group.success_rate)} success"
         out.say((printable(group.name), "bold"), (f"  {plural(group.size, 'session')}{rate}", "dim"))
         for example in group.examples:
             text = Text(f"{_INDENT}{' '.join(printable(example).split())}")

@@ -1,7 +1,6 @@
-"""A real Postgres on this machine, for laptops, notebooks and tests.
+"""One server for several processes: the first one starts it, the last one out stops it.
 
-Several processes share one server: the first one starts it, the last one out stops it, and kill -9 of any of them,
-or of the server, harms nothing. What holds that together:
+Kill -9 of any of them, or of the server, harms nothing. What holds that together:
 
 * A server is ours and alive when it answers on our socket and names our data folder. The pid in postmaster.pid may
   belong to anybody by now; it is never signalled, and only asked about to clear the file away.

@@ -19,6 +19,7 @@ from psycopg.sql import SQL, Composable, Identifier, Placeholder
 
 from ..errors import FilterError
 from .paging import EVERY_ROW, Condition, Key, Order
+from .phrases import weaker
 from .sqltypes import BOOLEAN, JSON, NUMERIC, TEXT, Family, SqlType, check_text, parse_json, plain, preview, sql_type
 
 if TYPE_CHECKING:
@@ -74,15 +75,15 @@ class Vocabulary:
         """Read the *pairs* of a query string or a command line as filters for `where`.
 
         ``in`` and ``notin`` take a comma-separated or JSON list and may repeat; values for JSON are JSON where they parse as it,
-        else text; ``any_of`` is a JSON list of objects. FilterError where another name repeats.
+        else text; ``any_of`` is a JSON list of objects. FilterError on a list or object that is no JSON, and where another name repeats.
         """
         filters: dict[str, object] = {}
         for name, text in pairs:
             if name == "any_of":
-                value, repeats = _json_or_text(text), False
+                value, repeats = _json_or_text(name, text), False
             else:
                 column, _, operator = self._split(name)
-                value = _parsed(sql_type(column.sql_type), operator, text)
+                value = _parsed(sql_type(column.sql_type), operator, name, text)
                 repeats = operator in ("in", "notin")
             known = filters.get(name, [])
             if isinstance(value, list) and isinstance(known, list) and repeats:
@@ -109,11 +110,14 @@ class Vocabulary:
             keys.append(Key(self._columns["id"], keys[0].descending))
         return Order(tuple(keys))
 
-    def columns(self, fields: str | Sequence[str] | None = None) -> tuple[TableColumn, ...]:
-        """Return the columns named by *fields*, comma-separated text or a sequence, each once; all of them for None."""
+    def columns(self, fields: str | Sequence[str] | None = None, where: str = "fields") -> tuple[TableColumn, ...]:
+        """Return the columns named by *fields*, comma-separated text or a sequence, each once; all of them for None.
+
+        *where* is what an error calls them.
+        """
         if fields is None:
             return tuple(self._columns.values())
-        return tuple(dict.fromkeys(self._column(name, "fields") for name in _words(fields, "fields")))
+        return tuple(dict.fromkeys(self._column(name, where) for name in _words(fields, where)))
 
     def describe(self) -> list[dict[str, object]]:
         """Return every name that compiles, with its SQL type and operators, ready for JSON."""
@@ -137,7 +141,7 @@ class Vocabulary:
     def _either(self, any_of: object, bind: _Binder) -> Composable:
         if not isinstance(any_of, (list, tuple)) or not all(isinstance(filters, Mapping) for filters in any_of):
             raise FilterError(
-                "any_of: expected a list of filters, such as [{'topic': 'arrays'}, {'code_attempts__gte': 3}]"
+                'any_of: expected a list of filters, such as [{"topic": "arrays"}, {"code_attempts__gte": 3}]'
             )
         if not all(any_of):
             raise FilterError("any_of: an alternative without a filter would match every row")
@@ -187,6 +191,11 @@ class Vocabulary:
         try:
             return self._columns[name]
         except KeyError:
+            owner = self._columns.get(name.split("__", 1)[0])
+            if where != "filter" and "__" in name and owner and sql_type(owner.sql_type) is JSON:
+                raise FilterError(
+                    f"{where}: {_short(name)} is a path into JSON, which can filter, but neither sort, group nor be chosen: name {owner.name}, or give what it leads to a field of its own"
+                ) from None
             raise _unknown(f"field in {where}" if where != "filter" else "field", name, self._columns) from None
 
 
@@ -212,12 +221,16 @@ class _Binder:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """The left side of comparisons: a column, or a path into a jsonb column, where *text* is its value as text."""
+    """The left side of comparisons: a column, or a path into a jsonb column, where *text* is its value as text.
+
+    *trigrams* says that there is an index of them.
+    """
 
     name: str
     kind: SqlType
     sql: Composable
     text: Composable
+    trigrams: bool = False
 
     def is_null(self, yes: bool) -> Composable:
         return SQL("{} IS NULL" if yes else "{} IS NOT NULL").format(self.text)
@@ -252,8 +265,12 @@ class _Target:
         text = str(TEXT.value(_short(self.name), value))
         escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         left = self.only("string") if self.kind is JSON else self.text
-        pattern = bind.placeholder(f"{before}{escaped}{after}", "text")
-        return SQL("{} {} {}").format(left, SQL(comparison), pattern)
+        whole = SQL("{} {} {}").format(left, SQL(comparison), bind.placeholder(f"{before}{escaped}{after}", "text"))
+        if not self.trigrams or (found := weaker(text)) is None:
+            return whole
+        looked_up = bind.placeholder(f"{before}{found}{after}", "text")
+        # In a CASE the phrase stays out of the index and out of the planner's guess, to which both would be independent.
+        return SQL("{} {} {} AND CASE WHEN {} THEN TRUE END").format(left, SQL(comparison), looked_up, whole)
 
     def only(self, kind: str) -> Composable:
         """Return the JSON's value where it is a *kind* and NULL elsewhere, so that no cast meets another kind."""
@@ -271,7 +288,7 @@ def _target(column: TableColumn, path: tuple[str, ...], name: str, bind: _Binder
     if kind.family == "other":
         identifier_text = SQL("{}::text").format(identifier)
         return _Target(name, kind, identifier_text, identifier_text)
-    return _Target(name, kind, identifier, identifier)
+    return _Target(name, kind, identifier, identifier, trigrams=column.index == "trigram")
 
 
 def _path(words: Sequence[str], name: str) -> tuple[str, ...]:
@@ -296,20 +313,24 @@ def _words(value: object, where: str) -> list[str]:
     return [word.strip() for word in words]
 
 
-def _parsed(kind: SqlType, operator: str, text: str) -> object:
+def _parsed(kind: SqlType, operator: str, name: str, text: str) -> object:
     if operator in ("in", "notin"):
-        listed = _json_or_text(text) if text.startswith("[") else text
+        listed = _json_or_text(name, text) if text.startswith("[") else text
         if isinstance(listed, list):
             return listed
         items = [item.strip() for item in text.split(",")] if text else []
-        return [_json_or_text(item) for item in items] if kind is JSON else items
-    return _json_or_text(text) if kind is JSON and operator not in _LIKE and operator != "isnull" else text
+        return [_json_or_text(name, item) for item in items] if kind is JSON else items
+    return _json_or_text(name, text) if kind is JSON and operator not in _LIKE and operator != "isnull" else text
 
 
-def _json_or_text(text: str) -> object:
+def _json_or_text(name: str, text: str) -> object:
     try:
         return parse_json(text)
     except ValueError:
+        if text.lstrip().startswith(("{", "[")):
+            raise FilterError(
+                f'{_short(name)}: what begins with [ or {{ must be JSON, such as ["a", {{"b": 1}}], got {preview(text)}; a text that begins so is written "[..."'
+            ) from None
         return text
 
 

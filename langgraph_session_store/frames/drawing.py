@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, timedelta
 from functools import partial
 from io import BytesIO
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -30,6 +31,8 @@ LOOKS: Final = (
 )
 """Color, line and marker of up to six lines: any one of the three tells them apart."""
 _LABEL: Final = 28  # characters
+_START: Final = 8  # characters of a label that goes on where others differ
+_TICKS: Final = 7  # at most
 _HEAD: Final = 0.62  # inches
 _MARGIN: Final = 0.1
 
@@ -78,20 +81,23 @@ def nothing(title: str, why: str = "No sessions") -> Figure:
 
 
 def line(axes: Axes, x: Any, y: Iterable[float | None], look: tuple[str, str, str], name: str = "") -> None:
-    """Draw a line with a gap where *y* is None."""
+    """Draw a line with a gap where *y* is None, called *name*."""
     color, style, marker = look
     values = [float("nan") if value is None else value for value in y]
     axes.plot(x, values, color=color, linestyle=style, marker=marker, markersize=3.5, linewidth=1.5, label=name)
 
 
 def scatter(axes: Axes, points: Sequence[tuple[float, float, int]], number: int, name: str) -> None:
-    """Draw *points* (x, y, weight) in the look of group *number*."""
+    """Draw *points* (x, y, weight) in the look of group *number*; without any it is only named."""
+    axes.set_axis_off()
+    if not points:
+        axes.plot([], [], linestyle="", label=name)
+        return
     shade = ("#1f4e79", "#9dc3e6", "#404040", "#c55a11", "#a6a6a6", "#2e8b57", "#8064a2", "#000000")[number % 8]
     marker = "osD^vPX"[number % 7]
     x, y, weights = zip(*points, strict=True)
     sizes = [14 + 8 * weight**0.5 for weight in weights]
     axes.scatter(x, y, s=sizes, c=shade, marker=marker, linewidths=0.4, edgecolors="white", label=name)
-    axes.set_axis_off()
 
 
 def percent(axes: Axes) -> None:
@@ -104,22 +110,26 @@ def percent(axes: Axes) -> None:
 
 
 def volume(axes: Axes, x: Any, counts: Any, days: float, name: str) -> None:
-    """Draw the number of sessions per bucket of *days* as bars."""
+    """Draw the number of sessions per bucket of *days* as bars, and the times below them."""
     axes.bar(x, counts, width=0.85 * days, color=PALE)
     if len(x) < 4:  # noqa: PLR2004 - one bar alone would be as wide as the picture
         axes.set_xlim(x[0] - timedelta(days=3 * days), x[-1] + timedelta(days=3 * days))
     axes.set_ylabel(name)
     whole(axes.yaxis)
-    dates(axes, x)
+    dates(axes, x, days)
 
 
-def dates(axes: Axes, x: Any) -> None:
-    """Write the times *x* below the axes."""
+def dates(axes: Axes, x: Any, days: float) -> None:
+    """Write the times *x*, which are *days* apart, below the axes."""
     from matplotlib import dates as mdates
 
     span = x[-1] - x[0]
-    names = "%d %b %H:%M" if span < timedelta(days=3) else "%d %b" if span < timedelta(days=300) else "%b %Y"
-    axes.xaxis.set_major_locator(mdates.AutoDateLocator(minticks=3, maxticks=7))  # type: ignore[no-untyped-call]  # matplotlib has no types here
+    hourly = days < 1 and span < timedelta(days=3)
+    names = "%d %b %H:%M" if hourly else "%d %b" if span < timedelta(days=300) else "%b %Y"
+    if days < 1 or len(x) > _TICKS:
+        axes.xaxis.set_major_locator(mdates.AutoDateLocator(minticks=3, maxticks=_TICKS))  # type: ignore[no-untyped-call]  # matplotlib has no types here
+    else:
+        axes.set_xticks(list(x))
     axes.xaxis.set_major_formatter(mdates.DateFormatter(names, tz=UTC))  # type: ignore[no-untyped-call]  # matplotlib has no types here
     years = sorted({x[0].year, x[-1].year})
     axes.set_xlabel(f"Time (UTC), {' to '.join(map(str, years))}")
@@ -146,25 +156,27 @@ def _count(value: float, _place: float) -> str:
     return f"{value:,.0f}"
 
 
-def bars(axes: Axes, labels: Sequence[str], values: Iterable[float | None], told: str = "{:,}") -> None:
-    """Draw horizontal bars with their values, written as *told*, at their ends."""
+def bars(
+    axes: Axes, names: Sequence[str], values: Iterable[float | None], told: Callable[[float], str] = "{:,}".format
+) -> None:
+    """Draw horizontal bars with their values, as *told* writes them, at their ends."""
     values = list(values)
     sizes = [value or 0 for value in values]
     axes.barh(range(len(sizes)), sizes, height=0.7, color=MAIN)
     room = max(sizes, default=0) or 1
     for place, value in enumerate(values):
-        text = "-" if value is None else told.format(value)
+        text = "-" if value is None else told(value)
         axes.text((value or 0) + 0.015 * room, place, text, va="center", fontsize=9, color=INK)
-    categories(axes, labels)
+    categories(axes, names)
     axes.set_xlim(0, 1.15 * room)
     axes.xaxis.set_ticks([])
     axes.spines["bottom"].set_visible(False)
 
 
-def categories(axes: Axes, labels: Sequence[str]) -> None:
+def categories(axes: Axes, names: Sequence[str]) -> None:
     """Name the rows of a picture, the first one on top."""
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
 
 
@@ -211,6 +223,33 @@ def bins(low: float, high: float, count: int, *, logarithmic: bool) -> list[floa
 
 
 def label(value: object) -> str:
-    """Return *value* as a short label."""
-    text = "(none)" if value is None else " ".join(str(value).split())
+    """Return *value* as a short label; the text "(none)" is in quotes, without them it is NULL."""
+    return _cut(_words(value))
+
+
+def labels(values: Iterable[Iterable[object]]) -> list[str]:
+    """Return each of *values*, which are keys of one or several parts, as a short label that no other one has."""
+    keys = [[_words(part) for part in parts] for parts in values]
+    short = [", ".join(map(_cut, parts)) for parts in keys]
+    whole = [", ".join(parts) for parts in keys]
+    texts = []
+    for text, start in zip(whole, short, strict=True):
+        alike = [other for other, same in zip(whole, short, strict=True) if same == start]
+        if len(set(alike)) > 1:  # then what they have in common tells less than where they begin to differ
+            common = commonprefix(alike)  # noqa: RUF071 - of texts, not of paths
+            texts.append(_cut(f"{text[:_START]}…{text[len(common[: common.rfind(' ') + 1] or common) :]}"))
+        else:
+            texts.append(start)
+    again = [texts[:place].count(text) for place, text in enumerate(texts)]
+    numbered = [f"{text} ({number + 1})" if number else text for text, number in zip(texts, again, strict=True)]
+    # matplotlib leaves names that begin with a line below out of its legends
+    return [f" {text}" if text.startswith("_") else text for text in numbered]
+
+
+def _words(value: object) -> str:
+    text = " ".join(str(value).split())
+    return "(none)" if value is None else f'"{text}"' if text in ("(none)", "") else text
+
+
+def _cut(text: str) -> str:
     return (text if len(text) <= _LABEL else text[: _LABEL - 1] + "…").replace("$", r"\$")

@@ -7,9 +7,11 @@ the completed and failed. Without rows the figure says so. All read well in grey
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
+from ..display import number, percentage
 from ..errors import ConfigError
 from .drawing import (
     INK,
@@ -26,7 +28,7 @@ from .drawing import (
     heading,
     heat,
     key,
-    label,
+    labels,
     line,
     nothing,
     percent,
@@ -38,6 +40,9 @@ from .drawing import (
 from .tables import extra
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
     import pandas as pd
     from matplotlib.figure import Figure
 
@@ -45,6 +50,7 @@ _LEVELS: Final = ("easy", "beginner", "low", "medium", "intermediate", "hard", "
 _MOST_ROWS: Final = 20
 _MOST_STEPS: Final = 6  # attempts that are told apart
 _DAYS: Final = {"hour": 1 / 24, "day": 1.0, "week": 7.0}
+_UNITS: Final = ((7200, "hours", 3600), (180, "minutes", 60), (0.1, "seconds", 1), (0, "milliseconds", 0.001))
 _HOURLY_UNTIL: Final = 2.0  # days that a plot spans
 _DAILY_UNTIL: Final = 90.0
 
@@ -56,7 +62,7 @@ def success_over_time(sessions: Any, *, bucket: str | None = None) -> Figure:
     frame = frame[frame["created_at"].notna()]
     if frame.empty:
         return nothing(title)
-    moments = pandas.to_datetime(frame["created_at"], utc=True)
+    moments = pandas.to_datetime(frame["created_at"], utc=True, format="ISO8601")  # a csv writes whole seconds shorter
     bucket = bucket or _bucket(moments)
     starts = _starts(moments, bucket)
     finished, passed = _finished(frame)
@@ -95,7 +101,7 @@ def attempts_by_difficulty(sessions: Any) -> Figure:
             axes.barh(place, share, left=left, height=0.68, color=colors[value], edgecolor="white", linewidth=0.8)
             if share >= 0.07:  # noqa: PLR2004 - narrower ones have no room for it
                 color = "white" if dark(colors[value]) else INK
-                axes.text(left + share / 2, place, f"{share:.0%}", ha="center", va="center", color=color, fontsize=9)
+                axes.text(left + share / 2, place, percentage(share), ha="center", va="center", color=color, fontsize=9)
             left += share
         told = f"mean {attempts[chosen].mean():.1f}   n = {size:,}"
         axes.text(1.01, place, told, va="center", fontsize=9, color=INK)
@@ -130,7 +136,7 @@ def topic_by_difficulty(sessions: Any) -> Figure:
             color = heat(rate) if size else "white"
             axes.add_patch(box(column, row, color))
             ink = "white" if size and dark(color) else INK if size else QUIET
-            told = f"{rate:.0%} ({size:,})" if size else "-"
+            told = f"{percentage(rate)} ({size:,})" if size else "-"
             axes.text(column, row, told, ha="center", va="center", fontsize=9, color=ink)
     axes.set_xlim(-0.5, len(levels) - 0.5)
     categories(axes, [name for name, _ in shown])
@@ -150,7 +156,7 @@ def durations(sessions: Any) -> Figure:
     if seconds.empty:
         return nothing(title, "No session has a duration")
     median, late = float(seconds.quantile(0.5)), float(seconds.quantile(0.95))
-    unit, divisor = ("hours", 3600) if median > 7200 else ("minutes", 60) if median > 180 else ("seconds", 1)  # noqa: PLR2004
+    unit, divisor = next((unit, size) for least, unit, size in _UNITS if median >= least)
     values = seconds / divisor
     low, high = float(values.min()), float(values.max())
     logarithmic = low > 0 and high / low > 50  # noqa: PLR2004 - a few slow ones would press the rest into one bar
@@ -161,10 +167,9 @@ def durations(sessions: Any) -> Figure:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(short)
     for value, name, style in ((median, "median", "-"), (late, "95 %", "--")):
-        axes.axvline(
-            value / divisor, color=INK, linestyle=style, linewidth=1.2, label=f"{name}: {value / divisor:.3g} {unit}"
-        )
-    axes.legend(frameon=False, fontsize=9, loc="upper right")
+        told = f"{name}: {number(value / divisor)} {unit}"
+        axes.axvline(value / divisor, color=INK, linestyle=style, linewidth=1.2, label=told)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     axes.set_xlabel(f"Duration ({unit}{', logarithmic' if logarithmic else ''})")
     axes.set_ylabel("Sessions")
     whole(axes.yaxis)
@@ -182,7 +187,7 @@ def plot(analytics: Any) -> Figure:
     figure, axes = canvas(7.5, 1.5 + 0.36 * len(analytics.by_status))
     heading(figure, "Sessions by status", f"{analytics.total:,} sessions")
     items = sorted(analytics.by_status.items(), key=lambda item: -item[1])
-    bars(axes[0], [label(status) for status, _ in items], [count for _, count in items])
+    bars(axes[0], labels([status] for status, _ in items), [count for _, count in items])
     axes[0].set_xlabel("Sessions")
     return figure
 
@@ -190,8 +195,9 @@ def plot(analytics: Any) -> Figure:
 def _plot_series(analytics: Any) -> Figure:
     groups: dict[str, list[Any]] = {}
     for part in analytics.series:
-        groups.setdefault(_key_of(part.key), []).append(part)
-    largest = sorted(groups, key=lambda name: -sum(part.total for part in groups[name]))[: len(LOOKS)]
+        groups.setdefault(repr(part.key), []).append(part)  # a value may be jsonb, which has no hash
+    ranked = sorted(groups.values(), key=lambda parts: -sum(part.total for part in parts))
+    largest = ranked[: len(LOOKS)]
     rated = any(part.success_rate is not None for part in analytics.series)
     figure, (top, *below) = canvas(
         7.5, 4.2 if rated else 3.4, rows=2 if rated else 1, heights=(3, 1) if rated else (1,)
@@ -199,23 +205,37 @@ def _plot_series(analytics: Any) -> Figure:
     more = f"; the {len(largest)} largest of {len(groups)} groups" if len(groups) > len(largest) else ""
     measure = "Share of finished sessions whose tests passed" if rated else "Sessions per bucket"
     heading(figure, "Success over time" if rated else "Sessions over time", f"{measure} (UTC){more}")
-    starts = sorted({part.start for part in analytics.series if part.start is not None})
-    for name, look in zip(largest, LOOKS, strict=False):
-        points = {part.start: part.success_rate if rated else part.total for part in groups[name]}
-        line(top, starts, [points.get(start) for start in starts], look, name)
+    starts, days = _buckets(analytics)
+    edges = _edges(starts, timedelta(days=days))
+    names = labels(list(parts[0].key.values()) for parts in largest)
+    for parts, name, look in zip(largest, names, LOOKS, strict=False):
+        points = {part.start: part.success_rate if rated else part.total for part in parts}
+        line(top, edges, [points.get(start, None if rated else 0) for start in edges], look, name)
     if rated:
         percent(top)
-        gaps = [(after - before).total_seconds() / 86_400 for before, after in pairwise(starts)]
         totals = [sum(part.total for part in analytics.series if part.start == start) for start in starts]
-        volume(below[0], starts, totals, min(gaps, default=1.0), "Sessions")
+        volume(below[0], starts, totals, days, "Sessions")
     else:
         top.set_ylim(bottom=0)
         whole(top.yaxis)
         top.set_ylabel("Sessions")
-        dates(top, starts)
+        dates(top, starts, days)
     if len(groups) > 1:
         figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
+
+
+def _buckets(analytics: Any) -> tuple[list[datetime], float]:
+    """Return when the buckets of a series begin that hold sessions, and how many days a bucket has."""
+    starts = sorted({part.start for part in analytics.series if part.start is not None})
+    gaps = [(after - before).total_seconds() / 86_400 for before, after in pairwise(starts)]
+    return starts, _DAYS.get(analytics.bucket) or min(gaps, default=1.0)
+
+
+def _edges(starts: Sequence[datetime], step: timedelta) -> list[datetime]:
+    """Return *starts* and, where buckets without sessions lie between them, the first and the last of these."""
+    near = {start + aside for start in starts for aside in (-step, timedelta(0), step)}
+    return sorted(start for start in near if starts[0] <= start <= starts[-1])
 
 
 def _plot_groups(analytics: Any) -> Figure:
@@ -226,10 +246,10 @@ def _plot_groups(analytics: Any) -> Figure:
     figure, axes = canvas(7.5, 1.5 + 0.36 * len(shown), columns=2 if rated else 1)
     more = f"; the {len(shown)} largest of {len(groups):,} groups" if len(groups) > len(shown) else ""
     heading(figure, f"Sessions by {by}".replace("_", " "), f"{analytics.total:,} sessions{more}")
-    bars(axes[0], [_key_of(group.key) for group in shown], [group.total for group in shown])
+    bars(axes[0], labels(list(group.key.values()) for group in shown), [group.total for group in shown])
     axes[0].set_xlabel("Sessions")
     if rated:
-        bars(axes[1], [""] * len(shown), [group.success_rate for group in shown], told="{:.0%}")
+        bars(axes[1], [""] * len(shown), [group.success_rate for group in shown], told=percentage)
         axes[1].set_xlim(0, 1.15)
         axes[1].set_xlabel("Success rate of the finished")
     return figure
@@ -279,9 +299,8 @@ def _ordered(column: pd.Series[Any], *, by_size: bool = False) -> list[tuple[str
             str(value),
         )
 
-    found = [(label(value), (column == value).fillna(False).astype(bool)) for value in sorted(values, key=rank)]
-    return [*found, ("(none)", column.isna())] if column.isna().any() else found
-
-
-def _key_of(key: dict[str, Any]) -> str:
-    return ", ".join(label(value) for value in key.values())
+    values = sorted(values, key=rank)
+    chosen = [(column == value).fillna(False).astype(bool) for value in values]
+    if column.isna().any():
+        values, chosen = [*values, None], [*chosen, column.isna()]
+    return list(zip(labels([value] for value in values), chosen, strict=True))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError, MissingExtraError
+from ..redact import redact_text
 from .tables import extra
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ def with_mlflow(frame: pd.DataFrame, *, tracking_uri: str | None = None) -> pd.D
     """Return *frame* with the MLflow run of each row's ``run_id``: ``run_name``, ``params.<name>``, ``metrics.<name>``.
 
     Rows keep their order and index; those without a run, or whose run or experiment is deleted, have NA. A name that *frame* has
-    already gets the suffix ``_mlflow``. *tracking_uri* defaults to MLflow's own. Needs pandas and mlflow.
+    already gets the suffix ``_mlflow``. *tracking_uri* defaults to MLflow's own, which is a new local file where nothing is configured:
+    a warning says where it looked if it knows none of the runs. Needs pandas and mlflow.
     """
     pandas = extra("with_mlflow", "pandas")
     if "run_id" not in frame:
@@ -44,7 +47,7 @@ def _run_column(name: str) -> tuple[int, str]:
 def _mlflow_runs(run_ids: set[str], tracking_uri: str | None) -> dict[str, dict[str, Any]]:
     """Return the columns of the runs that exist, over all experiments."""
     try:
-        from mlflow import MlflowClient  # type: ignore[attr-defined,unused-ignore]  # not in mlflow-tracing
+        from mlflow import MlflowClient, get_tracking_uri  # type: ignore[attr-defined,unused-ignore]  # not in mlflow-tracing
     except ImportError:
         raise MissingExtraError("with_mlflow", "mlflow") from None
     client, wanted, runs = MlflowClient(tracking_uri=tracking_uri), sorted(run_ids), {}
@@ -58,6 +61,12 @@ def _mlflow_runs(run_ids: set[str], tracking_uri: str | None) -> dict[str, dict[
                 **{f"params.{name}": value for name, value in run.data.params.items()},
                 **{f"metrics.{name}": value for name, value in run.data.metrics.items()},
             }
+    if wanted and not runs:
+        place = redact_text(tracking_uri or get_tracking_uri())
+        told = (
+            f"with_mlflow found none of {len(wanted):,} runs at {place}: set MLFLOW_TRACKING_URI or pass tracking_uri="
+        )
+        warnings.warn(told, stacklevel=3)
     return runs
 
 

@@ -231,6 +231,7 @@ def _fold(plan: _Plan, rows: Rows) -> Analytics:
         groups=sorted(groups, key=lambda group: -group.total),
         series=sorted(series, key=attrgetter("start")),
         group_columns=plan.group_by,
+        bucket=plan.bucket,
     )
 
 

@@ -26,15 +26,15 @@ from ..query import Query, Rows, Steps, Table, about, count, listed, name, nothi
 from ..row import Row, Shape, merge
 from ..sharing import once, share
 from ..sql import load
+from .arrays import Array
 from .history import changes
-from .lines import Moment, add_lines
+from .lines import add_lines
 from .upsert import cast, columns, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
-    from .arrays import Array
     from .history import Change
 
 MATCHES: Final = 10_000
@@ -42,6 +42,9 @@ MATCHES: Final = 10_000
 PART: Final = 200
 """Threads that are erased in one transaction, while all writers wait: some milliseconds."""
 _NEVER: Final = -(2**63)
+_SKEW: Final = timedelta(minutes=1)  # that the clock of who says a moment may be ahead
+
+_thread_id = attrgetter("thread_id")
 
 
 @dataclass(frozen=True)
@@ -139,17 +142,15 @@ def write(table: Table, batch: Batch, *, guarded: bool = True) -> Steps[Written]
     if guarded:
         standing = batch.without((yield tombstones(table, [row.thread_id for row in batch.rows])))
     ids: dict[str, UUID] = {}
-    runs: dict[Moment, str | None] = {}
-    applied: set[Moment] = set()
-    if standing.rows:
-        begun = {row.thread_id: row.begun_at for row in standing.rows}
-        for thread_id, row_id, run_id, at in (yield upsert(table, batch.shape, standing.values, guarded=guarded)):
-            ids[thread_id] = row_id
-            runs[thread_id, begun[thread_id]] = run_id
-            if guarded:
-                applied.add((thread_id, to_microseconds(at)))
-    yield from add_lines(table, standing.changes, runs, applied=applied, newest=not guarded)
-    stored = sum(event.thread_id in ids for event in standing.events)
+    runs: dict[str, str | None] = {}
+    applied: dict[str, int] = {}
+    if standing.rows and (written := (yield upsert(table, batch.shape, standing.values, guarded=guarded))):
+        threads, row_ids, run_ids, times = zip(*written, strict=True)
+        ids, runs = dict(zip(threads, row_ids, strict=True)), dict(zip(threads, run_ids, strict=True))
+        if guarded:
+            applied = dict(zip(threads, map(to_microseconds, times), strict=True))
+    yield from add_lines(table, standing.changes, runs, applied, newest=not guarded)
+    stored = sum(map(ids.__contains__, map(_thread_id, standing.events)))
     return Written(ids, stored, len(batch.events) - stored)
 
 
@@ -163,7 +164,7 @@ def amend(table: Table, change: Row) -> Steps[bool]:
     runs = yield Query(statement(load("update"), table=table.full, updates=updates), params, listed)
     if not runs:
         return False
-    yield from add_lines(table, changes([change]), {(change.thread_id, change.begun_at): runs[0][0]}, newest=True)
+    yield from add_lines(table, changes([change]), {change.thread_id: runs[0][0]}, {}, newest=True)
     return True
 
 
@@ -208,9 +209,9 @@ def link_run(table: Table, thread_id: object, run_id: str) -> Query[int]:
     return Query(about("link_run", table), params, count)
 
 
-def mark_abandoned(table: Table, older_than: timedelta | datetime) -> Steps[int]:
+def mark_abandoned(table: Table, older_than: timedelta | datetime, now: datetime) -> Steps[int]:
     """Mark running rows of which nothing was heard for *older_than*, or since; a later event of such a run still wins."""
-    old = older("recorded_at", older_than)
+    old = older("recorded_at", older_than, now)
     running = Condition(SQL("workflow_status = 'running' AND {}").format(old.sql), old.params)
     if not (yield matching(table, running)):
         return 0  # writers need not wait
@@ -219,11 +220,18 @@ def mark_abandoned(table: Table, older_than: timedelta | datetime) -> Steps[int]
     return marked
 
 
-def older(column: str, than: timedelta | datetime) -> Condition:
-    """Return the condition that *column* is longer ago than an interval, or before a moment; FilterError on anything else."""
+def older(column: str, than: timedelta | datetime, now: datetime) -> Condition:
+    """Return the condition that *column* is longer ago than an interval, or before a moment; FilterError on anything else.
+
+    A negative interval, or a moment after *now* on the database's clock, would be true of every row, and is a FilterError, too.
+    """
     if isinstance(than, timedelta):
+        if than < timedelta(0):
+            raise FilterError("older_than: a negative timedelta would match every row; an age counts back from now")
         return Condition(SQL("{} < now() - %(age)s::interval").format(name(column)), {"age": than})
     if isinstance(than, datetime) and than.tzinfo is not None:
+        if than > now + _SKEW:
+            raise FilterError("older_than: a moment in the future would match every row; give one that is past")
         return Condition(SQL("{} < %(before)s::timestamptz").format(name(column)), {"before": than})
     raise FilterError("older_than: expected a timedelta, or a datetime with a time zone")
 
@@ -245,7 +253,7 @@ def tombstones(table: Table, threads: Iterable[str]) -> Query[dict[bytes, int]]:
     def read(rows: Rows, _: int) -> dict[bytes, int]:
         return {bytes(digest): to_microseconds(at) for digest, at in rows}
 
-    return Query(about("tombstones", table), {"hashes": list(map(thread_hash, threads))}, read)
+    return Query(about("tombstones", table), {"hashes": Array("bytea", map(thread_hash, threads))}, read)
 
 
 def thread_hash(thread_id: str) -> bytes:

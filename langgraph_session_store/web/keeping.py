@@ -6,15 +6,15 @@ import asyncio
 import logging
 import random
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter
 
-from ..errors import SessionStoreError, StoreError
+from ..errors import ConfigError, SessionStoreError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from datetime import timedelta
 
     from .reads import ReadStore
 
@@ -26,6 +26,8 @@ EVERY: Final = 600.0
 
 def keeping_router(reads: ReadStore, abandon_after: timedelta) -> APIRouter:
     """Return a router without routes, with which sessions are marked as long as the application runs."""
+    if abandon_after < timedelta(0):
+        raise ConfigError("abandon_after: a negative time would mark every session that runs")
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:

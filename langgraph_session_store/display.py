@@ -37,7 +37,7 @@ _PRE: Final = (
 )
 _NARROW: Final = 40  # characters of a cell that does not wrap
 _TAG: Final = re.compile("<[^>]*>")
-_DURATIONS: Final = frozenset({"duration_seconds", "duration_p50", "duration_p95"})
+DURATIONS: Final = frozenset({"duration_seconds", "duration_p50", "duration_p95"})
 _ROUND: Final = 1000  # from here on digits behind the point say nothing
 _LARGE: Final = 1e15  # from here on a float has no digit that is sure
 _MINUTES: Final = 120  # seconds that are told with a decimal
@@ -83,7 +83,7 @@ def as_text(value: object) -> str:
 
 def line(value: object, name: str = "") -> str:
     """Return *value* as one short line of HTML; a duration, which the column's *name* tells, with its unit."""
-    text = seconds(value) if name in _DURATIONS and isinstance(value, float) else as_text(value)
+    text = seconds(value) if name in DURATIONS and isinstance(value, float) else as_text(value)
     short = " ".join(text[: 4 * _LINE].split())
     cut = len(text) > 4 * _LINE or len(short) > _LINE
     shown = escape(short[:_LINE] + "…" if cut else short)
@@ -106,7 +106,7 @@ def field(name: str, value: object) -> str:
         return _code(value)
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         return f"{_PRE}{escape(chr(10).join(value)[:_FULL])}</pre>"
-    return line(value, name) if name in _DURATIONS else block(value)
+    return line(value, name) if name in DURATIONS else block(value)
 
 
 def whole(text: str) -> str:

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from ..clock import told
-from ..display import number, numeric, seconds
+from ..display import DURATIONS, number, numeric, seconds
 from ..encode import to_json
 from ..sharing import once
 from . import exits
@@ -203,7 +203,7 @@ def shown(name: str, value: object) -> Text:  # noqa: PLR0911 - one for each typ
     if isinstance(value, datetime):
         return Text(age(value))
     if isinstance(value, float):
-        return Text(seconds(value) if name.startswith("duration") else number(value))
+        return Text(seconds(value) if name in DURATIONS else number(value))
     if isinstance(value, Decimal):
         return Text(str(value) if len(str(value)) <= _DIGITS else f"{value:.6g}")
     if isinstance(value, (dict, list)):

@@ -54,9 +54,12 @@ class _Hand:
 
 
 class Pump:
-    """Move events from *intake*, and from what dead processes left in its spool, to *sink*. One thread at a time takes turns."""
+    """Move events from *intake*, and from what dead processes left in its spool, to *sink*. One thread at a time takes turns.
 
-    def __init__(self, intake: Intake, sink: Sink, clock: Clock) -> None:
+    *batch*: how many times as many events go together as in a process that runs graphs.
+    """
+
+    def __init__(self, intake: Intake, sink: Sink, clock: Clock, *, batch: int = 1) -> None:
         self.progress = threading.Condition(threading.RLock())
         """Guards the counters; notified when some of them moved, or when an attempt failed."""
         self._written = Written()
@@ -66,6 +69,7 @@ class Pump:
         self._intake = intake
         self._sink = sink
         self._clock = clock
+        self._batch = batch
         self._past = Counts()  # of sources that are gone
         self._orphan: Orphan | None = None
         self._orphan_feed: Feed | None = None
@@ -190,7 +194,7 @@ class Pump:
         self._turns += 1
         feeds = [*self._intake.feeds, *([self._orphan_feed] if self._orphan_feed else [])]
         for feed in reversed(feeds) if self._turns % 4 == 0 else feeds:  # the dead come first each fourth time
-            rows, rejected = feed.read(ROWS, BYTES)
+            rows, rejected = feed.read(self._batch * ROWS, self._batch * BYTES)
             if rows or rejected:
                 return _Hand(feed, rows, rejected, feed.source.more)
         return None

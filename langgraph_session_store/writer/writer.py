@@ -35,6 +35,7 @@ TICK: Final = 1.0  # seconds between two looks of an idle writer
 EXIT: Final = 0.75  # seconds that the exit of a process may take longer, all writers together
 ATTEMPTS: Final = 2  # failed ones that an exit waits for: the first may be a connection that died long ago
 MAX_BYTES: Final = 1 << 30  # of one spool
+BULK: Final = 4  # times the batches of a writer beside graphs, where `drain` has the process to itself
 MIN_FREE: Final = 512 << 20  # bytes that stay free on its disk
 
 
@@ -258,7 +259,7 @@ def drain(directory: Path, sink: Sink, *, clock: Clock, timeout: float | None = 
     """
     deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
     intake = Intake(directory)
-    pump = Pump(intake, sink, clock)
+    pump = Pump(intake, sink, clock, batch=BULK)
     pump.adopt()
     while not pump.idle and pump.state != "blocked" and time.monotonic() < deadline:
         rest = pump.turn()

@@ -20,6 +20,7 @@ from langgraph_session_store.spool import Spool
 from langgraph_session_store.spool import queue as spool_module
 from langgraph_session_store.writer import Retry, Writer, Written, drain
 from langgraph_session_store.writer import pump as pump_module
+from langgraph_session_store.writer import writer as writer_module
 from langgraph_session_store.writer.intake import MemoryQueue
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ BIG = 1 << 40
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pump_module, "ROWS", 3)
     monkeypatch.setattr(pump_module, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(writer_module, "BULK", 1)
 
 
 class Eager(MemorySink):
@@ -63,6 +65,15 @@ def left_by_the_dead(root: Path, rows: Sequence[Row]) -> Path:
         spool.append(row.thread_id.encode(), dumps(row))
     spool.close()
     return root
+
+
+def test_a_drain_reads_more_at_once_than_a_writer_beside_graphs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "BULK", 2)
+    sink = Eager()
+    drain(left_by_the_dead(tmp_path / "s", [event(at, f"t{at}", code="x") for at in range(10)]), sink, clock=Clock())
+    assert [len(rows) for rows in sink.writes] == [6, 4]
 
 
 def test_a_promise_is_what_the_next_write_brings(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from langgraph_session_store.sink import PostgresSink
 from langgraph_session_store.writer import Block, PairedSink, Poison, Retry, Written, drain
 from langgraph_session_store.writer import pair as pair_module
 from langgraph_session_store.writer import pump as pump_module
+from langgraph_session_store.writer import writer as writer_module
 from langgraph_session_store.writer.delivery import Delivery
 from langgraph_session_store.writer.pair import divided
 
@@ -46,6 +47,7 @@ PROPERTY = settings(max_examples=40, suppress_health_check=[HealthCheck.function
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pump_module, "ROWS", 8)
     monkeypatch.setattr(pump_module, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(writer_module, "BULK", 1)
     monkeypatch.setattr(pair_module, "WORTH", 2)
     logs._last.clear()
 

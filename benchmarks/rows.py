@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import psycopg
+from common import without_indexes
 from psycopg.sql import SQL, Identifier
 
 from langgraph_session_store import Column, ProblemSession, SessionStore
@@ -34,9 +35,6 @@ FIRST_INDEXES = ("run_id", "created_at", "topic", "difficulty", "workflow_status
 LEGACY = "legacy"
 SPAN_SECONDS = 365 * 86_400
 
-_INDEXES = """
-SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass AND NOT indisunique
-"""
 _ROWS = SQL("""
 INSERT INTO {table} (thread_id, created_at, updated_at, started_at, finished_at, recorded_at, run_id, workflow_status, user_id,
     user_prompt, topic, difficulty, problem_description, problem_tests, code, tests_passed, code_attempts, problem_attempts, metadata)
@@ -79,16 +77,11 @@ def fill(dsn: str, count: int) -> SessionStore:
         begin = time.perf_counter()
         connection.execute(SQL("TRUNCATE {}").format(table))
         connection.execute("SET synchronous_commit = off")
-        connection.execute("SET maintenance_work_mem = '512MB'")
-        indexes = connection.execute(_INDEXES, [table.as_string(connection)]).fetchall()
-        for name, _ in indexes:  # made again of all rows at once, which takes a fifth of the time
-            connection.execute(SQL("DROP INDEX {}").format(SQL(name)))
-        for low in range(1, count + 1, 50_000):
-            high = min(low + 49_999, count)
-            connection.execute(_statement(table, count), {"low": low, "high": high})
-            print(f"\r{high:,} rows, {time.perf_counter() - begin:,.0f} s", end="", file=sys.stderr, flush=True)
-        for _, definition in indexes:
-            connection.execute(SQL(definition))
+        with without_indexes(connection, table.as_string(connection)):
+            for low in range(1, count + 1, 50_000):
+                high = min(low + 49_999, count)
+                connection.execute(_statement(table, count), {"low": low, "high": high})
+                print(f"\r{high:,} rows, {time.perf_counter() - begin:,.0f} s", end="", file=sys.stderr, flush=True)
         connection.execute(SQL("DROP TABLE IF EXISTS {}").format(first))
         connection.execute(SQL("CREATE TABLE {} AS TABLE {}").format(first, table))
         connection.execute(SQL("ALTER TABLE {} ADD PRIMARY KEY (id), ADD UNIQUE (thread_id)").format(first))

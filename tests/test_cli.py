@@ -497,6 +497,8 @@ def test_ages(past: int, told: str) -> None:
 def test_numbers_are_short_and_stand_at_the_right() -> None:
     exact = Decimal("3.1415926535897932384626433832")
     assert [str(shown("x", value)) for value in (exact, Decimal("-12.50"), 1e300)] == ["3.14159", "-12.50", "1e+300"]
+    # A unit is only what the store's own columns have.
+    assert [str(shown(name, 5.0)) for name in ("duration_minutes", "duration_seconds")] == ["5", "5.0s"]
     rows = [{"price": value, "rate": rate} for value, rate in ((Decimal("1.5"), "83%"), (Decimal(200), None))]
     table = layout([Column("price"), Column("rate", right=True)], rows, 80)
     assert [line.plain for line in table] == ["price  rate", "  1.5   83%", "  200     -"]

@@ -236,10 +236,8 @@ def test_the_memory_queue_is_read_ahead_too() -> None:
 
 @pytest.fixture
 def base(dsn: str, schema: str, tmp_path: Path) -> Iterator[Base]:
-    base = Base(dsn, schema, tmp_path)
-    yield base
-    base.sink.close()
-    base.admin.close()
+    with Base(dsn, schema, tmp_path) as base:
+        yield base
 
 
 def test_the_table_is_the_same_and_batches_were_ready(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,10 +235,8 @@ def test_a_second_sink_that_cannot_open_is_asked_once(tmp_path: Path, caplog: py
 
 @pytest.fixture
 def base(dsn: str, schema: str, tmp_path: Path) -> Iterator[Base]:
-    base = Base(dsn, schema, tmp_path)
-    yield base
-    base.sink.close()
-    base.admin.close()
+    with Base(dsn, schema, tmp_path) as base:
+        yield base
 
 
 def second_of(base: Base, **connection: Any) -> PostgresSink:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 import pytest
@@ -49,6 +49,14 @@ class Base:
         self.admin = psycopg.connect(dsn, autocommit=True)
         self.writer = Writer(self.sink, clock=self.clock, directory=self.root, min_free=0)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.writer.close(1)
+        self.sink.close()
+        self.admin.close()
+
     def make(self, clock: Clock, *, columns: bool = True, setup: bool = True) -> PostgresSink:
         table = self.table if columns else Table("session_states", (), self.schema)
         return PostgresSink(
@@ -83,11 +91,8 @@ def base(dsn: str, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(pump_module, "LONGEST_PAUSE", 0.1)
     monkeypatch.setattr(pump_module, "BLOCKED_PAUSE", 0.1)
     logs._last.clear()
-    base = Base(dsn, schema, tmp_path)
-    yield base
-    base.writer.close(1)
-    base.sink.close()
-    base.admin.close()
+    with Base(dsn, schema, tmp_path) as base:
+        yield base
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -62,7 +62,9 @@ def success_over_time(sessions: Any, *, bucket: str | None = None) -> Figure:
     frame = frame[frame["created_at"].notna()]
     if frame.empty:
         return nothing(title)
-    moments = pandas.to_datetime(frame["created_at"], utc=True, format="ISO8601")  # a csv writes whole seconds shorter
+    moments = pandas.to_datetime(
+        frame["created_at"], utc=True, format="ISO8601"
+    )  # texts of a csv may have seconds with digits and without
     bucket = bucket or _bucket(moments)
     starts = _starts(moments, bucket)
     finished, passed = _finished(frame)

@@ -32,9 +32,7 @@ from .journal import OPEN_RUNS, SUFFIX, Journal, Orphan, Segment
 from .lease import Lease, on_network, size
 from .segment import MAX_PAYLOAD, Frame, pack, scan
 
-ROLL: Final = (
-    1 << 20
-)  # bytes after which a segment is sealed: what is read again after a crash, and what one unlink frees
+ROLL: Final = 1 << 20  # bytes of a segment: what is read again after a crash, and what one unlink frees
 MERGED_AT_ONCE: Final = 16 << 20  # bytes that `merge` holds in memory
 RETRY: Final = 1.0  # seconds before a segment that could not be made is tried again
 IDLE: Final = 2.0  # seconds without an append after which a settled segment is given back to the disk

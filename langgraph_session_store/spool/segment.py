@@ -25,9 +25,7 @@ _CRC: Final = struct.Struct("<I")
 _HEADER: Final = _HEAD.size + _CRC.size
 _CHUNK: Final = 256 << 10  # one read serves many frames: each system call of the writer may wait for the GIL
 
-_GIL_KEPT: Final = (
-    5 << 10
-)  # zlib lets go of the GIL above this, and in a busy process getting it back takes milliseconds
+_GIL_KEPT: Final = 5 << 10  # bytes: above this zlib lets go of the GIL, and to get it back may take milliseconds
 
 
 class Frame(NamedTuple):

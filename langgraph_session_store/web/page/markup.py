@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from markupsafe import Markup, escape
 
+from ...display import percentage
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -199,13 +201,8 @@ def duration(seconds: float | None) -> str:
 
 
 def percent(rate: float | None) -> str:
-    """Return a share as people read it; never 100 % where something failed."""
-    if rate is None:
-        return "–"  # noqa: RUF001
-    shown = round(100 * rate)
-    if shown == 100 and rate < 1:  # noqa: PLR2004
-        return "99 %"
-    return f"{shown} %" if shown or not rate else "1 %"
+    """Return a share as people read it."""
+    return "–" if rate is None else percentage(rate)  # noqa: RUF001
 
 
 def compact(count: int) -> str:

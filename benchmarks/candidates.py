@@ -122,12 +122,16 @@ def nothing(setting: Setting, mode: str, _loop: object) -> Iterator[Candidate]:
     yield Candidate("nothing, listed", graph, {"callbacks": [Nothing(inline=False)]})
 
 
+def written(setting: Setting, mode: str) -> Candidate:
+    """Return the limit of what loses no run."""
+    root = CallbackManager(handlers=[Written()])
+    return Candidate("JSON in a file, root only", setting.graph(mode).with_config(callbacks=root))
+
+
 def ours(setting: Setting, mode: str, _loop: object) -> Iterator[Candidate]:
     """Yield the floor, the limit of what is durable, and the recorder in each durability mode."""
     yield next(nothing(setting, mode, None))
-    yield Candidate(
-        "JSON in a file, root only", setting.graph(mode).with_config(callbacks=CallbackManager([Written()]))
-    )
+    yield written(setting, mode)
     for durability in DURABILITIES:
         yield recorded(setting, mode, durability)
 

@@ -8,7 +8,9 @@ import json
 import math
 import os
 import platform
+import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -24,14 +26,20 @@ from psycopg.sql import SQL, Identifier
 from langgraph_session_store.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 SETTINGS = {"max_wal_size": "8GB", "shared_buffers": "512MB", "effective_cache_size": "4GB", "work_mem": "16MB"}
 """What one would set on a server for a million rows; all else is the default."""
 
 
+def end_well() -> None:
+    """Let SIGTERM end this process as Ctrl-C does: with its servers, which would go on alone."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 def open_database(folder: Path) -> str:
     """Return the DSN of ``LGSS_BENCH_DSN``, else of a Postgres in *folder*, which keeps its data for the next time."""
+    end_well()
     if given := os.environ.get("LGSS_BENCH_DSN"):
         return given
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +65,7 @@ def scratch() -> Iterator[None]:
 @contextlib.contextmanager
 def private_database(*, given: bool = True) -> Iterator[str]:
     """Yield the DSN of a database of which nothing remains: on a new Postgres, or (*given*) on the server of ``LGSS_BENCH_DSN``."""
+    end_well()
     if given and (dsn := os.environ.get("LGSS_BENCH_DSN")):
         with _database_on(dsn) as of_its_own:
             yield of_its_own
@@ -108,12 +117,12 @@ def _has_lz4(dsn: str) -> bool:
 
 
 def server_clock(dsn: str) -> Callable[[], float]:
-    """Return what tells the CPU seconds of all processes of a server on this machine; of another it tells 0."""
+    """Return what tells the CPU seconds of all processes of a server behind a socket of this machine; of another it tells 0."""
     import psutil
 
-    if "LGSS_BENCH_DSN" in os.environ:
-        return lambda: 0.0
     with psycopg.connect(dsn) as connection:
+        if not connection.info.host.startswith("/"):
+            return lambda: 0.0
         postmaster = psutil.Process(connection.info.backend_pid).parent()
     assert postmaster is not None
 
@@ -128,6 +137,12 @@ def server_clock(dsn: str) -> Callable[[], float]:
     return seconds
 
 
+def shuffled(names: Iterable[str], turn: int) -> list[str]:
+    """Return *names* in another order each *turn*: nobody always follows the one that leaves caches or the disk busy."""
+    known = list(names)
+    return random.Random(turn).sample(known, len(known))  # noqa: S311 - the same for everybody
+
+
 @dataclass
 class Contest:
     """Candidates that take turns, so that what else the machine does hits all alike; the first one is the yardstick."""
@@ -138,13 +153,14 @@ class Contest:
 
     def run(self, candidates: Mapping[str, Callable[[], object]], rounds: int, *, warm: int = 1) -> Contest:
         """Time every candidate *rounds* times, after *warm* rounds that do not count."""
+        self.times |= {name: [] for name in candidates}
         for turn in range(-warm, rounds):
-            for name, candidate in candidates.items():
+            for name in shuffled(candidates, turn):
                 begin = time.perf_counter()
-                candidate()
+                candidates[name]()
                 seconds = time.perf_counter() - begin
                 if turn >= 0:
-                    self.times.setdefault(name, []).append(seconds)
+                    self.times[name].append(seconds)
         return self
 
     def median(self, name: str) -> float:
@@ -226,6 +242,18 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def some_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return what reads ``--only``: some of what is *known*, with commas between."""
+
+    def read(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'}: not one of {', '.join(known)}")
+        return names
+
+    return read
+
+
 def finish(name: str, options: argparse.Namespace, results: Mapping[str, Any]) -> None:
     """Write *results* where the user wants them."""
     if options.json:
@@ -249,4 +277,5 @@ def write(path: Path | None, results: Mapping[str, Any]) -> None:
     if path is None:
         sys.stdout.write(text)
     else:
+        path.parent.mkdir(parents=True, exist_ok=True)  # not a long run for nothing
         path.write_text(text, encoding="utf-8")

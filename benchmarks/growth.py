@@ -1,7 +1,8 @@
 """What grows with the table, the state, the threads and the runs: `python benchmarks/growth.py [--only table,state]`.
 
 table: 500 runs of the graph and their rows in Postgres, a third of them of threads that are there, into tables of several sizes, in turns.
-state: the hot path at several sizes of the state. threads: the graph invoked by several threads at once, bare and recorded in turns.
+state: the hot path at several sizes of the state. pause: the same where each node waits, as one that calls a model does.
+threads: the graph invoked by several threads at once, bare and recorded in turns.
 memory: a process of its own that runs the graph over and over, whose resident memory is looked at after each twentieth.
 """
 
@@ -23,7 +24,7 @@ import psutil
 import psycopg
 from agent import Workload
 from candidates import Candidate, Setting, recorded
-from common import arguments, finish, private_database, quartiles, scratch, without_indexes
+from common import arguments, finish, private_database, quartiles, scratch, some_of, without_indexes
 from hot_path import measure
 from psycopg.sql import SQL
 
@@ -32,13 +33,14 @@ from langgraph_session_store import SessionRecorder, SessionStore
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PARTS = ("table", "state", "threads", "memory")
+PARTS = ("table", "state", "pause", "threads", "memory")
 FORMS: dict[str, dict[str, Any]] = {
     "quick": {
         "table": (100, 1000),
         "runs": 10,
         "rounds": 1,
         "kb": (1,),
+        "pause": (1,),
         "turns": 1,
         "threads": (2,),
         "memory": 60,
@@ -49,6 +51,7 @@ FORMS: dict[str, dict[str, Any]] = {
         "runs": 300,
         "rounds": 9,
         "kb": (1, 8, 64, 512, 5120),
+        "pause": (1, 20),
         "turns": 3,
         "threads": (1, 8, 64),
         "memory": 10_000,
@@ -59,12 +62,15 @@ FORMS: dict[str, dict[str, Any]] = {
         "runs": 500,
         "rounds": 40,
         "kb": (1, 8, 64, 512, 5120),
+        "pause": (1, 20),
         "turns": 15,
         "threads": (1, 4, 16, 64),
         "memory": 100_000,
         "block": 0.4,
     },
 }
+RUNS = 20
+"""Runs of a turn, at least, of a graph that waits."""
 ROWS = """
 INSERT INTO {} (thread_id, recorded_at, created_at, updated_at, workflow_status, user_prompt, topic, difficulty, problem_description,
     code, tests_passed, code_attempts, problem_attempts, run_id, user_id)
@@ -159,12 +165,24 @@ def state(dsn: str, form: dict[str, Any]) -> list[dict[str, Any]]:
     return lines
 
 
+def pause(dsn: str, form: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run the hot path where each node waits some milliseconds, as nodes do that call a model."""
+    lines = []
+    for milliseconds in form["pause"]:
+        workload = Workload(pause=milliseconds / 1e3)
+        seconds = max(form["block"], RUNS * workload.nodes * workload.pause)
+        found = measure(["spool"], Setting(dsn, "", workload), form["turns"], seconds, ["sync"])
+        lines += [{"pause_ms": milliseconds, **line} for line in found]
+    return lines
+
+
 def threads(dsn: str, form: dict[str, Any]) -> list[dict[str, Any]]:
     """Invoke the graph from several threads at once."""
     setting = Setting(dsn, "", Workload())
     candidates = [Candidate("bare", setting.graph("sync")), recorded(setting, "sync")]
-    candidates[0].invoke({}, "warm")
     numbers = count()
+    for candidate in candidates:  # the first run of a recorder makes its table
+        _crowd(candidate, 1, 0.0, numbers)
     lines = []
     for many in form["threads"]:
         costs: dict[str, list[tuple[float, float]]] = {}
@@ -191,7 +209,7 @@ def _crowd(candidate: Candidate, many: int, seconds: float, numbers: count[int])
 
     def member(_: int) -> int:
         runs = 0
-        while time.perf_counter() < end:
+        while not runs or time.perf_counter() < end:
             candidate.invoke({"user_prompt": "sort a list"}, f"c-{next(numbers)}")
             runs += 1
         return runs
@@ -250,7 +268,7 @@ def show(part: str, lines: Sequence[dict[str, Any]]) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure what was asked for, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, parents=[arguments()])
-    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--only", type=some_of(PARTS), default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--runs", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--dsn", help=argparse.SUPPRESS)
@@ -258,10 +276,10 @@ def main(words: Sequence[str] | None = None) -> None:
     if options.child:
         print(json.dumps(child(options.child, options.dsn, options.runs)))
         return
-    parts = {"table": table, "state": state, "threads": threads, "memory": memory}
+    parts = {"table": table, "state": state, "pause": pause, "threads": threads, "memory": memory}
     found = {}
     with scratch(), private_database() as dsn:
-        for name in options.only.split(","):
+        for name in options.only:
             found[name] = parts[name](dsn, FORMS[options.form])
             show(name, found[name])
     finish("growth", options, found)

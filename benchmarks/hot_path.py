@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import gc
 import json
-import random
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import Workload
 from candidates import FAMILIES, Candidate, Setting, missing, versions
-from common import arguments, finish, percentile, private_database, quartiles, scratch
+from common import arguments, finish, percentile, private_database, quartiles, scratch, shuffled, some_of
 from discard import discarding_server
 
 if TYPE_CHECKING:
@@ -52,10 +51,8 @@ class Turns:
 
     def turn(self, mode: str, seconds: float, number: int) -> dict[str, Any]:
         """Run a block of each candidate, in another order each time; return walls and CPU in nanoseconds."""
-        names = list(self._candidates[mode])
-        # Nobody always follows the one that keeps the disk busy.
-        order = random.Random(number).sample(names, len(names))  # noqa: S311 - the same for everybody
-        blocks = {name: self._block(mode, self._candidates[mode][name], seconds) for name in order}
+        names = self._candidates[mode]
+        blocks = {name: self._block(mode, names[name], seconds) for name in shuffled(names, number)}
         return {name: blocks[name] for name in names}
 
     def _block(self, mode: str, candidate: Candidate, seconds: float) -> dict[str, Any]:
@@ -100,7 +97,6 @@ class Worker:
         self._process = subprocess.Popen(  # noqa: S603 - this file
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.ask()
 
     def ask(self, *question: Any) -> Any:
         """Send a question, if there is one, and return the answer."""
@@ -137,16 +133,20 @@ def measure(
     """Yield one line of results for each candidate, after all of them took their turns."""
     workers = [Worker(family, setting) for family in families]
     turns: dict[tuple[str, str], list[Any]] = {(family, mode): [] for family in families for mode in modes}
-    for number in range(-1, rounds):  # the first warms up and does not count
-        for mode in modes:
-            for worker in workers:
-                turn = worker.ask(mode, seconds if number >= 0 else seconds / 2, number)
-                if number >= 0:
-                    turns[worker.family, mode].append(turn)
-        print(f"\rround {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    for worker in workers:
-        worker.close()
+    try:
+        for worker in workers:
+            worker.ask()  # whether it is ready
+        for number in range(-1, rounds):  # the first warms up and does not count
+            for mode in modes:
+                for worker in workers:
+                    turn = worker.ask(mode, seconds if number >= 0 else seconds / 2, number)
+                    if number >= 0:
+                        turns[worker.family, mode].append(turn)
+            print(f"\rround {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+    finally:
+        for worker in workers:
+            worker.close()
     for (family, mode), blocks in turns.items():
         yield from (_line(family, mode, name, blocks) for name in blocks[0])
 
@@ -203,7 +203,9 @@ def set_out() -> list[str]:
 def main(words: Sequence[str] | None = None) -> None:
     """Let the candidates take turns, and say what each costs."""
     parser = argparse.ArgumentParser(description=__doc__, parents=[arguments()])
-    parser.add_argument("--only", default=",".join(set_out()), help=f"some of {','.join(FAMILIES)}")
+    parser.add_argument(
+        "--only", type=some_of(FAMILIES), default=",".join(set_out()), help=f"some of {','.join(FAMILIES)}"
+    )
     parser.add_argument("--rounds", type=int, help="turns of each candidate (default 6; 40 with --long)")
     parser.add_argument("--block", type=float, help="seconds of a turn (default 0.4)")
     parser.add_argument("--nodes", type=int, default=5)
@@ -215,7 +217,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if options.worker:
         work(options.worker, Setting.loads(options.setting))
         return
-    families = [family for family in options.only.split(",") if not missing(family)]
+    families = [family for family in options.only if not missing(family)]
     rounds = options.rounds or {"quick": 1, "short": 6, "long": 40}[options.form]
     block = options.block or {"quick": 0.05, "short": 0.4, "long": 0.4}[options.form]
     workload = Workload(options.nodes, options.kilobytes, options.pause / 1e3)
@@ -226,8 +228,14 @@ def main(words: Sequence[str] | None = None) -> None:
         "hot_path",
         options,
         {
-            "settings": {"rounds": rounds, "block_seconds": block, "nodes": options.nodes, "kb": options.kilobytes},
-            "not_available": {family: why for family in options.only.split(",") if (why := missing(family))},
+            "settings": {
+                "rounds": rounds,
+                "block_seconds": block,
+                "nodes": options.nodes,
+                "kb": options.kilobytes,
+                "pause_ms": options.pause,
+            },
+            "not_available": {family: why for family in options.only if (why := missing(family))},
             "versions": versions(families),
             "lines": lines,
         },

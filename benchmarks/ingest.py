@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import psycopg
 from agent import Workload
-from common import arguments, finish, lz4_server, private_database, quartiles, scratch, server_clock
+from common import arguments, finish, lz4_server, private_database, quartiles, scratch, server_clock, shuffled
 from psycopg.sql import SQL, Identifier
 
 from langgraph_session_store import Column, ProblemSession, SessionRecorder, SessionStore
@@ -256,19 +256,23 @@ def timed(run: Callable[[], None], rows: float, server: Callable[[], float]) -> 
 
 def measure(bench: Bench, rounds: int, yardstick: Callable[[], Taken] | None) -> list[dict[str, Any]]:
     """Let all ways take turns; return their rates, and their parts of the yardstick's, by default the first way's."""
-    found: dict[tuple[str, str], list[Taken]] = {}
+    ways = bench.ways()
+    found: dict[tuple[str, str], list[Taken]] = {(name, half): [] for name in ways for half in ("insert", "update")}
+    for name in (LIMIT, FULL_LIMIT):
+        del found[name, "update"]  # COPY cannot
     given: list[Taken] = []
     for turn in range(-1, rounds):
         if yardstick and (taken := yardstick()) and turn >= 0:
             given.append(taken)
-        for name, (make, part) in bench.ways().items():
+        for name in shuffled(ways, turn):
+            make, part = ways[name]
             bench.clear()
             for half, load in (("insert", bench.insert), ("update", bench.update)):
-                if half == "update" and name in (LIMIT, FULL_LIMIT):
-                    continue  # COPY cannot
+                if (name, half) not in found:
+                    continue
                 taken = timed(make(load), bench.count * part, bench.server)
                 if turn >= 0:
-                    found.setdefault((name, half), []).append(taken)
+                    found[name, half].append(taken)
     limits = given or found[LIMIT, "insert"]
     return [_line(name, half, results, limits) for (name, half), results in found.items()]
 

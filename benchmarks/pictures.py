@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from langgraph_session_store.frames.drawing import FAINT, INK, MAIN, PALE, QUIET
 
@@ -56,6 +57,9 @@ def _canvas(width: float, height: float, rows: int, columns: int) -> tuple[Figur
 def _points(axes: Axes, lines: Lines, value: str, title: str, names: Sequence[str]) -> None:
     """Draw a point for each line's median and a stroke between its quartiles."""
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     for place, line in enumerate(lines):
         color = MAIN if mine(line) else PALE
         low, middle, high = (max(FLOORS[value], each) for each in sorted([line[value], *line[f"{value}_quartiles"]]))
@@ -138,7 +142,7 @@ def _curve(axes: Axes, lines: Lines, across: str, title: str, below: str) -> Non
     reach = [[abs(line["ratio"] - line["ratio_quartiles"][side]) for line in lines] for side in (0, 1)]
     axes.errorbar([line[across] for line in lines], middle, yerr=reach, color=MAIN, marker="o", capsize=3)
     axes.set_xscale("log")
-    axes.set_ylim(0, max(2, 1.2 * max(middle)))
+    axes.set_ylim(0, max(2, 1.1 * max(max(line["ratio_quartiles"]) for line in lines)))
     axes.axhline(1, color=QUIET, linewidth=0.8)
     axes.set_title(title, loc="left", fontsize=10, color=INK)
     axes.set_xlabel(below, fontsize=8)

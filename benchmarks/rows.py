@@ -70,11 +70,14 @@ def fill(dsn: str, count: int) -> SessionStore:
     store = SessionStore(dsn, record=IndexedProblem, schema="bench", pool_size=2)
     store.setup()
     with psycopg.connect(dsn, autocommit=True) as connection:
-        first, table = Identifier("bench", FIRST), store.table.full
+        first, making, table = Identifier("bench", FIRST), Identifier("bench", "making"), store.table.full
         (there,) = connection.execute(SQL("SELECT count(*) FROM {}").format(table)).fetchone() or (0,)
-        if there == count:
+        (whole,) = connection.execute("SELECT to_regclass(%s)", [first.as_string(connection)]).fetchone() or (None,)
+        if there == count and whole:
             return store
         begin = time.perf_counter()
+        for name in (first, making):  # the last thing that is made: where it is, nothing was interrupted
+            connection.execute(SQL("DROP TABLE IF EXISTS {}").format(name))
         connection.execute(SQL("TRUNCATE {}").format(table))
         connection.execute("SET synchronous_commit = off")
         with without_indexes(connection, table.as_string(connection)):
@@ -82,13 +85,13 @@ def fill(dsn: str, count: int) -> SessionStore:
                 high = min(low + 49_999, count)
                 connection.execute(_statement(table, count), {"low": low, "high": high})
                 print(f"\r{high:,} rows, {time.perf_counter() - begin:,.0f} s", end="", file=sys.stderr, flush=True)
-        connection.execute(SQL("DROP TABLE IF EXISTS {}").format(first))
-        connection.execute(SQL("CREATE TABLE {} AS TABLE {}").format(first, table))
-        connection.execute(SQL("ALTER TABLE {} ADD PRIMARY KEY (id), ADD UNIQUE (thread_id)").format(first))
+        connection.execute(SQL("CREATE TABLE {} AS TABLE {}").format(making, table))
+        connection.execute(SQL("ALTER TABLE {} ADD PRIMARY KEY (id), ADD UNIQUE (thread_id)").format(making))
         for column in FIRST_INDEXES:
-            connection.execute(SQL("CREATE INDEX ON {} ({})").format(first, Identifier(column)))
-        for each in (table, first):
+            connection.execute(SQL("CREATE INDEX ON {} ({})").format(making, Identifier(column)))
+        for each in (table, making):
             connection.execute(SQL("VACUUM ANALYZE {}").format(each))
+        connection.execute(SQL("ALTER TABLE {} RENAME TO {}").format(making, Identifier(FIRST)))
         print(f"\r{count:,} rows, {time.perf_counter() - begin:,.0f} s in all", file=sys.stderr)
     return store
 

@@ -10,8 +10,7 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import arguments, finish, percentile, private_database, quartiles, scratch
@@ -19,6 +18,7 @@ from common import arguments, finish, percentile, private_database, quartiles, s
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+FIRST_WRITE = Path(__file__).with_name("first_write.py")
 IMPORTS = {
     "import langgraph.graph, psycopg": "import langgraph.graph, psycopg",
     "the same, again": "import langgraph.graph, psycopg",
@@ -64,48 +64,12 @@ def _line(name: str, times: list[list[float]], yardstick: list[list[float]]) -> 
     }
 
 
-def first(dsn: str) -> dict[str, float]:
-    """In a new process: return the milliseconds of each step until the first row is in Postgres, and of a later run."""
-    from agent import Workload
-
-    graph, state, took = Workload().compile(), Workload().input(), dict[str, float]()
-    graph.invoke(state)
-
-    begin = time.perf_counter()
-
-    def lap(name: str) -> None:
-        nonlocal begin
-        took[name] = (time.perf_counter() - begin) * 1e3
-        begin = time.perf_counter()
-
-    graph.invoke(state)
-    lap("a bare run")
-    from langgraph_session_store import SessionRecorder, SessionStore
-
-    lap("import")
-    store = SessionStore(dsn, schema="start")
-    recorder = SessionRecorder(store, spool_dir=tempfile.mkdtemp(prefix="lgss-"))
-    recorded = recorder.attach(graph)
-    lap("store, recorder, attach")
-    recorded.invoke(state, {"configurable": {"thread_id": "first"}})
-    lap("first run")
-    assert recorder.flush(60).flushed
-    lap("until its row is stored")
-    recorded.invoke(state, {"configurable": {"thread_id": "second"}})
-    lap("second run")
-    assert recorder.flush(60).flushed
-    lap("until that row is stored")
-    assert store.get("first")
-    recorder.close()
-    return took
-
-
 def first_writes(dsn: str, rounds: int) -> list[dict[str, Any]]:
     """Return the steps' times: of the very first process, which makes the table, and medians of the others."""
     runs = []
     for _ in range(rounds + 1):
-        command = [sys.executable, __file__, "--child", "--dsn", dsn]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 - this file
+        command = [sys.executable, str(FIRST_WRITE), dsn]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own
         runs.append(json.loads(said.splitlines()[-1]))
     return [
         {
@@ -122,12 +86,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure imports and first writes, and print them."""
     parser = argparse.ArgumentParser(description=__doc__, parents=[arguments()])
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--dsn", help=argparse.SUPPRESS)
     options = parser.parse_args(words)
-    if options.child:
-        print(json.dumps(first(options.dsn)))
-        return
     rounds = options.rounds or {"quick": 1, "short": 9, "long": 40}[options.form]
     found = {"imports": imports(rounds)}
     with scratch(), private_database() as dsn:

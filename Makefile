@@ -43,7 +43,7 @@ test-lowest: $(INSTALLED) ## run every test with the oldest libraries that pypro
 bench: $(BENCHED) ## measure against everything one could use instead, ten minutes, and write docs/benchmarks.md
 	.venv-bench/bin/python benchmarks $(ARGS)
 
-bench-long: $(BENCHED) ## the same, an hour and more: ten million rows, a hundred thousand runs
+bench-long: $(BENCHED) ## the same for hours: ten million rows, a hundred thousand runs, and instructions if valgrind is there
 	.venv-bench/bin/python benchmarks --long $(ARGS)
 
 lint: $(INSTALLED) ## check style, types and layers

@@ -15,15 +15,18 @@ from report import main as report
 
 HERE = Path(__file__).resolve().parent
 BENCHMARKS = ("hot_path", "ingest", "reads", "growth", "start")
-ROWS = {"quick": 2000, "short": 100_000, "long": 1_000_000}
+LONG = ("instructions", "reads_large")
+"""What a long form has beside those."""
 
 
 def command(name: str, form: str, results: Path, folder: str) -> list[str]:
     """Return how to run one benchmark."""
-    words = [sys.executable, "-u", str(HERE / f"{name}.py"), "--json", str(results / f"{name}.json")]
-    if name == "reads":
-        words += ["--rows", str(ROWS[form]), "--folder", folder]
-        return [*words, "--only", "get,filters,pages,analytics"] if form == "quick" else words
+    file = name.removesuffix("_large")
+    words = [sys.executable, "-u", str(HERE / f"{file}.py"), "--json", str(results / f"{name}.json")]
+    if file == "reads":
+        words += ["--folder", folder]
+    if name == "reads_large":
+        words += ["--rows", "10000000"]
     return words if form == "short" else [*words, f"--{form}"]
 
 
@@ -45,8 +48,11 @@ def main() -> None:
     """Run them, keep their results, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, parents=[arguments()], conflict_handler="resolve")
     parser.add_argument("--json", help=argparse.SUPPRESS)
+    every = (*BENCHMARKS, *LONG)
     parser.add_argument(
-        "--only", type=some_of(BENCHMARKS), default=",".join(BENCHMARKS), help=f"some of {','.join(BENCHMARKS)}"
+        "--only",
+        type=some_of(every),
+        help=f"some of {','.join(every)} (default: all; without --long, not the last two)",
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the results go")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
@@ -55,7 +61,7 @@ def main() -> None:
     options.results.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="lgss-bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # the server's user goes through it
-        for name in options.only:
+        for name in options.only or (every if options.form == "long" else BENCHMARKS):
             begin = time.monotonic()
             print(f"\n=== {name}", flush=True)
             run(command(name, options.form, options.results, folder))

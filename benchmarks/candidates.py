@@ -287,11 +287,12 @@ def _autolog(name: str, setting: Setting, mode: str) -> Candidate:
 
 @dataclass(frozen=True)
 class Family:
-    """Candidates that share a process, and the modules without which they are not available."""
+    """Candidates that share a process, and the modules without which they are not available; what *sends* is checked to have sent."""
 
     open: Callable[[Setting, str, asyncio.AbstractEventLoop], Iterator[Candidate]]
     needs: tuple[str, ...] = ()
     distribution: str = "langgraph"
+    sends: bool = False
 
 
 FAMILIES = {
@@ -299,15 +300,18 @@ FAMILIES = {
     "spool": Family(spool),
     "nothing": Family(nothing),
     "postgres": Family(postgres, ("langgraph.checkpoint.postgres",), "langgraph-checkpoint-postgres"),
-    "langfuse": Family(langfuse, ("langfuse",), "langfuse"),
-    "langsmith": Family(langsmith, ("langsmith",), "langsmith"),
+    "langfuse": Family(langfuse, ("langfuse",), "langfuse", sends=True),
+    "langsmith": Family(langsmith, ("langsmith",), "langsmith", sends=True),
     "openinference": Family(
         openinference,
         ("openinference.instrumentation.langchain", "opentelemetry.sdk"),
         "openinference-instrumentation-langchain",
+        sends=True,
     ),
     "mlflow": Family(mlflow, ("mlflow", "langchain"), "mlflow"),
-    "mlflow_otlp": Family(mlflow_otlp, ("mlflow", "langchain", "opentelemetry.exporter.otlp.proto.http"), "mlflow"),
+    "mlflow_otlp": Family(
+        mlflow_otlp, ("mlflow", "langchain", "opentelemetry.exporter.otlp.proto.http"), "mlflow", sends=True
+    ),
 }
 
 

@@ -185,7 +185,7 @@ class Contest:
                     "median_ms": round(self.median(name) * 1000, 3),
                     "p99_ms": round(sorted(times)[math.ceil(0.99 * len(times)) - 1] * 1000, 3),
                     "min_ms": round(min(times) * 1000, 3),
-                    "rounds": len(times),
+                    "rounds": len(self.ratios(name, first)),
                     "ratio": round(self.ratio(name, first), 3),
                     "ratio_quartiles": quartiles(self.ratios(name, first), 3),
                 }
@@ -240,6 +240,14 @@ def arguments() -> argparse.ArgumentParser:
     parser.set_defaults(form="short")
     parser.add_argument("--json", type=Path, help="write the results here")
     return parser
+
+
+def positive(text: str) -> int:
+    """Read a count of at least one."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}: at least 1")
+    return number
 
 
 def some_of(known: Iterable[str]) -> Callable[[str], list[str]]:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import urllib.request
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,12 @@ async def serve() -> None:
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     server.close()
+
+
+def received_bytes(url: str) -> int:
+    """Return how much the server at *url* has taken until now."""
+    with urllib.request.urlopen(f"{url}/received") as told:  # noqa: S310 - the server below
+        return sum(json.load(told).values())
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What recording costs each run of a graph, beside what else a user could attach: `python benchmarks/hot_path.py [--only ours]`.
 
 Each family of candidates has a process of its own, since some patch what all share; the processes take turns, one at a time, and in a turn
-each candidate runs the graph for *--block* seconds. Every process measures the bare graph too, twice: the ratios are to the bare graph
+each candidate runs the graph for *--block* seconds. After every third turn they are new processes. Every process measures the bare graph too, twice: the ratios are to the bare graph
 of the same turn, and what differs between the two is the noise. *+CPU* is what the whole process takes more than bare,
 background threads and the flush after each block included; *own CPU* is the ratio of the calling thread's, which neighbours on the
 machine hardly move. Candidates are set up as their documentation says; the servers they send to accept and discard.
@@ -18,18 +18,20 @@ import statistics
 import subprocess
 import sys
 import time
-from itertools import count
+from itertools import count, product
 from typing import TYPE_CHECKING, Any
 
 from agent import Workload
 from candidates import FAMILIES, Candidate, Setting, missing, versions
-from common import arguments, finish, percentile, private_database, quartiles, scratch, shuffled, some_of
-from discard import discarding_server
+from common import arguments, finish, percentile, positive, private_database, quartiles, scratch, shuffled, some_of
+from discard import discarding_server, received_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MODES = ("sync", "async")
+IN_A_PROCESS = 3
+"""Turns after which all processes are new ones: where code and data lie in memory is another chance each time."""
 BARE, AGAIN = "bare", "bare, again"
 
 
@@ -93,6 +95,7 @@ class Worker:
 
     def __init__(self, family: str, setting: Setting) -> None:
         self.family = family
+        self._url = setting.url if FAMILIES[family].sends else ""
         command = [sys.executable, __file__, "--worker", family, "--setting", setting.dumps()]
         self._process = subprocess.Popen(  # noqa: S603 - this file
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -109,6 +112,14 @@ class Worker:
             if line.startswith("@"):  # some candidates print
                 return json.loads(line[1:])
         raise SystemExit(f"the process of {self.family} ended: {self._process.wait()}")
+
+    def turn(self, *question: Any) -> Any:
+        """Have a turn taken; who sends must have sent, since nothing is faster than what failed."""
+        before = received_bytes(self._url) if self._url else -1
+        answer = self.ask(*question)
+        if self._url and received_bytes(self._url) == before:
+            raise SystemExit(f"{self.family} sent nothing in its turn")
+        return answer
 
     def close(self) -> None:
         """End the process."""
@@ -130,23 +141,22 @@ def work(family: str, setting: Setting) -> None:
 def measure(
     families: Sequence[str], setting: Setting, rounds: int, seconds: float, modes: Sequence[str] = MODES
 ) -> Iterator[dict[str, Any]]:
-    """Yield one line of results for each candidate, after all of them took their turns."""
-    workers = [Worker(family, setting) for family in families]
+    """Yield one line of results for each candidate, after all of them took their turns, in new processes after every third."""
     turns: dict[tuple[str, str], list[Any]] = {(family, mode): [] for family in families for mode in modes}
-    try:
-        for worker in workers:
-            worker.ask()  # whether it is ready
-        for number in range(-1, rounds):  # the first warms up and does not count
-            for mode in modes:
-                for worker in workers:
-                    turn = worker.ask(mode, seconds if number >= 0 else seconds / 2, number)
-                    if number >= 0:
-                        turns[worker.family, mode].append(turn)
-            print(f"\rround {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
-    finally:
-        for worker in workers:
-            worker.close()
+    for first in range(0, rounds, IN_A_PROCESS):
+        numbers = range(first, min(first + IN_A_PROCESS, rounds))
+        with contextlib.ExitStack() as stack:
+            workers = [Worker(family, setting) for family in families]
+            for worker in workers:
+                stack.callback(worker.close)
+            for worker in workers:
+                worker.ask()  # whether it is ready
+            for mode, worker in product(modes, workers):
+                worker.turn(mode, seconds / 2, -1)  # warms up
+            for number, mode, worker in product(numbers, modes, workers):
+                turns[worker.family, mode].append(worker.turn(mode, seconds, number))
+                print(f"\rround {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
     for (family, mode), blocks in turns.items():
         yield from (_line(family, mode, name, blocks) for name in blocks[0])
 
@@ -206,7 +216,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--only", type=some_of(FAMILIES), default=",".join(set_out()), help=f"some of {','.join(FAMILIES)}"
     )
-    parser.add_argument("--rounds", type=int, help="turns of each candidate (default 6; 40 with --long)")
+    parser.add_argument("--rounds", type=positive, help="turns of each candidate (default 6; 40 with --long)")
     parser.add_argument("--block", type=float, help="seconds of a turn (default 0.4)")
     parser.add_argument("--nodes", type=int, default=5)
     parser.add_argument("--kilobytes", type=float, default=8)

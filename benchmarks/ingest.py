@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import psycopg
 from agent import Workload
-from common import arguments, finish, lz4_server, private_database, quartiles, scratch, server_clock, shuffled
+from common import arguments, finish, lz4_server, positive, private_database, quartiles, scratch, server_clock, shuffled
 from psycopg.sql import SQL, Identifier
 
 from langgraph_session_store import Column, ProblemSession, SessionRecorder, SessionStore
@@ -333,12 +333,17 @@ def pglz_copy(like: Bench) -> Callable[[], Taken]:
     return run
 
 
+def sizes(text: str) -> list[float]:
+    """Read sizes with commas between."""
+    return [float(size) for size in text.split(",")]
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Write rows in every way, and say how fast each is."""
     parser = argparse.ArgumentParser(description=__doc__, parents=[arguments()])
-    parser.add_argument("--only", default="8,1", help="sizes of the state in KB")
-    parser.add_argument("--rows", type=int, help="rows of a round at 8 KB")
-    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--only", type=sizes, default="8,1", help="sizes of the state in KB")
+    parser.add_argument("--rows", type=positive, help="rows of a round at 8 KB")
+    parser.add_argument("--rounds", type=positive)
     options = parser.parse_args(words)
     rounds = options.rounds or {"quick": 1, "short": 5, "long": 15}[options.form]
     rows = options.rows or {"quick": 16, "short": 2000, "long": 8000}[options.form]
@@ -348,7 +353,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if lz4 := stack.enter_context(lz4_server()):
             servers["lz4"] = lz4
         for compression, dsn in servers.items():
-            for kilobytes in map(float, options.only.split(",")):
+            for kilobytes in options.only:
                 count = rows if kilobytes > 2 else 2 * rows  # noqa: PLR2004 - small rows pass quickly
                 bench = Bench(dsn, kilobytes, count, f"ingest_{kilobytes:g}".replace(".", "_"))
                 lines = measure(bench, rounds, pglz_copy(bench) if compression == "lz4" else None)

@@ -1,7 +1,7 @@
-"""What reading costs at a million sessions: `python benchmarks/reads.py [--rows 1000000] [--only get,pages] [--json results.json]`.
+"""What reading costs: `python benchmarks/reads.py [--rows 1000000] [--only get,pages] [--json results.json]`.
 
 Each contest holds the store against its rival and against the limit, in turns and in one run; the numbers to look at are the ratios. The
-rows stay in --folder for the next time. Whole results are read in processes of their own, which report their CPU and their peak memory, too.
+rows stay in a folder below --folder for the next time. Whole results are read in processes of their own, which report their CPU and their peak memory, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from common import Contest, machine, open_database, server_clock, write
+from common import Contest, arguments, finish, open_database, positive, server_clock, some_of
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 from rows import FIRST, LEGACY, IndexedProblem, fill
@@ -29,6 +29,8 @@ from langgraph_session_store.queries.ddl import COVERED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+CONTESTS = ("get", "filters", "pages", "analytics", "search", "frames")
+ROWS = {"quick": 2000, "short": 100_000, "long": 1_000_000}
 FOLDER = Path("/tmp/lgss-bench")  # noqa: S108 - kept for the next run on purpose
 HELD: Final = 2_000_000
 """Rows that fit into memory as a whole: `pandas.read_sql` takes 6 GB for a million."""
@@ -254,29 +256,27 @@ def child(name: str, dsn: str) -> tuple[float, float, float]:
 
 def main() -> None:
     """Run the contests that were asked for, and say what they gave."""
-    contests = ("get", "filters", "pages", "analytics", "search", "frames")
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser = argparse.ArgumentParser(description=__doc__, parents=[arguments()])
+    parser.add_argument("--rows", type=positive, help="sessions in the table (default 100000; 1000000 with --long)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the Postgres keeps its data")
-    parser.add_argument("--only", default=",".join(contests), help=f"some of {','.join(contests)}")
-    parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--only", type=some_of(CONTESTS), help=f"some of {','.join(CONTESTS)}")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--dsn", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         print(json.dumps(child(options.child, options.dsn)))
         return
-    bench = Bench(open_database(options.folder), options.rows)
-    found: dict[str, Any] = {"machine": machine(), "rows": options.rows, "contests": {}}
-    for name in options.only.split(","):
+    rows = options.rows or ROWS[options.form]
+    bench = Bench(open_database(options.folder / f"{rows}-rows"), rows)
+    found: dict[str, Any] = {"rows": rows, "contests": {}}
+    for name in options.only or (CONTESTS[:4] if options.form == "quick" else CONTESTS):
         for contest in getattr(bench, name)():
             contest.show()
             found["contests"][contest.name] = contest.result()
     if bench.memory:
         found["memory_mb"] = bench.memory
         print("\npeak memory, MB:", bench.memory)
-    if options.json:
-        write(options.json, found)
+    finish("reads", options, found)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import arguments, finish, percentile, private_database, quartiles, scratch
+from common import arguments, finish, percentile, positive, private_database, quartiles, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,7 @@ def first_writes(dsn: str, rounds: int) -> list[dict[str, Any]]:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure imports and first writes, and print them."""
     parser = argparse.ArgumentParser(description=__doc__, parents=[arguments()])
-    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--rounds", type=positive)
     options = parser.parse_args(words)
     rounds = options.rounds or {"quick": 1, "short": 9, "long": 40}[options.form]
     found = {"imports": imports(rounds)}

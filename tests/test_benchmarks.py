@@ -68,6 +68,41 @@ def test_what_is_not_installed_is_not_available(tmp_path: Path) -> None:
     assert run("-c", script, tmp_path=tmp_path).split("\n")[0] == "no_such_module is not installed None"
 
 
+def test_what_sends_nothing_is_no_candidate(tmp_path: Path) -> None:
+    script = f"import sys; sys.path.insert(0, {str(ROOT / 'benchmarks')!r})\n"
+    script += """
+import dataclasses, hot_path
+hot_path.FAMILIES["nothing"] = dataclasses.replace(hot_path.FAMILIES["nothing"], sends=True)
+with hot_path.discarding_server() as url:
+    try:
+        list(hot_path.measure(["nothing"], hot_path.Setting("", url, hot_path.Workload()), 1, 0.01, ["sync"]))
+    except SystemExit as error:
+        print(error)
+"""
+    assert run("-c", script, tmp_path=tmp_path) == "nothing sent nothing in its turn\n"
+
+
+def test_instructions_are_what_the_longer_process_has_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = tmp_path / "valgrind"  # runs what it is given, and says what is easily checked
+    counts.write_text('#!/bin/sh\nshift 3\n"$@" || exit\necho "==1== I   refs:      $((1000 + 70 * $6))" >&2\n')
+    counts.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    results = tmp_path / "instructions.json"
+    run("benchmarks/instructions.py", "--quick", "--json", str(results), tmp_path=tmp_path)
+    lines = json.loads(results.read_text(encoding="utf-8"))["lines"]
+    assert len(lines) == 5
+    assert {(line["instructions"], line["ratio"]) for line in lines} == {(70, 1.0)}
+
+
+def test_without_valgrind_there_are_no_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    results = tmp_path / "instructions.json"
+    run("benchmarks/instructions.py", "--quick", "--json", str(results), tmp_path=tmp_path)
+    found = json.loads(results.read_text(encoding="utf-8"))
+    assert found["lines"] == []
+    assert found["not_available"]["valgrind"]
+
+
 @pytest.mark.skipif(not RESULTS.exists(), reason="no results yet")
 def test_the_page_is_what_the_results_say(tmp_path: Path) -> None:
     said = run(

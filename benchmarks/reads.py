@@ -124,7 +124,7 @@ class Bench:
             "by cursor": lambda: self.store.query(cursor=cursor),
         }
         contest.run(run, 60, warm=3)
-        contest.run({"by OFFSET": lambda: self.bare.execute(offset, [place]).fetchall()}, 3)
+        contest.run({"by OFFSET": lambda: self.bare.execute(offset, [place]).fetchall()}, 3 if self.rows <= HELD else 1)
         return [contest]
 
     def analytics(self) -> list[Contest]:
@@ -137,10 +137,10 @@ class Bench:
             "limit: one pass over the covering index": lambda: self.first(covered),
             "store.analytics": self.store.analytics,
         }
-        contest.run(run, 9)
+        contest.run(run, 9 if self.rows <= HELD else 3)
         busy = Contest("full analytics, CPU of the server", contest.goal)
         clock = server_clock(self.dsn)
-        for _ in range(5):
+        for _ in range(5 if self.rows <= HELD else 2):
             for name, candidate in run.items():
                 busy.times.setdefault(name, []).append(_cpu(clock, candidate))
         sliced = Contest("analytics by topic, one month", "no goal")

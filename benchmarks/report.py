@@ -341,8 +341,8 @@ def _reads_large(found: dict[str, Any], smaller: dict[str, Any]) -> str:
 
 def _growth(found: dict[str, Any]) -> str:
     text = (
-        "## Growth\n\n`benchmarks/growth.py`. From a megabyte on a run costs what it takes to write as much into a file; many threads wait for the "
-        "interpreter's lock, which the graph's own Python and ours share.\n"
+        "## Growth\n\n`benchmarks/growth.py`. From a megabyte on a run costs what it takes to write as much to the disk, whose pace it is then; many "
+        "threads wait for the interpreter's lock, which the graph's own Python and ours share.\n"
     )
     if "table" in found:
         text += "\nA run until its row is stored, by the rows that the table held before:\n\n"

@@ -47,14 +47,14 @@ FORMS: dict[str, dict[str, Any]] = {
         "block": 0.05,
     },
     "short": {
-        "table": (1000, 1_000_000),
+        "table": (1000, 100_000),
         "runs": 300,
         "rounds": 9,
         "kb": (1, 8, 64, 512, 5120),
-        "pause": (1, 20),
-        "turns": 3,
+        "pause": (20,),
+        "turns": 2,
         "threads": (1, 8, 64),
-        "memory": 10_000,
+        "memory": 5_000,
         "block": 0.4,
     },
     "long": {

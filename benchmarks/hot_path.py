@@ -1,7 +1,7 @@
 """What recording costs each run of a graph, beside what else a user could attach: `python benchmarks/hot_path.py [--only ours]`.
 
 Each family of candidates has a process of its own, since some patch what all share; the processes take turns, one at a time, and in a turn
-each candidate runs the graph for *--block* seconds. After every third turn they are new processes. Every process measures the bare graph too, twice: the ratios are to the bare graph
+each candidate runs the graph for *--block* seconds. After every fourth turn they are new processes. Every process measures the bare graph too, twice: the ratios are to the bare graph
 of the same turn, and what differs between the two is the noise. *+CPU* is what the whole process takes more than bare,
 background threads and the flush after each block included; *own CPU* is the ratio of the calling thread's, which neighbours on the
 machine hardly move. Candidates are set up as their documentation says; the servers they send to accept and discard.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MODES = ("sync", "async")
-IN_A_PROCESS = 3
+IN_A_PROCESS = 4
 """Turns after which all processes are new ones: where code and data lie in memory is another chance each time."""
 BARE, AGAIN = "bare", "bare, again"
 
@@ -141,7 +141,7 @@ def work(family: str, setting: Setting) -> None:
 def measure(
     families: Sequence[str], setting: Setting, rounds: int, seconds: float, modes: Sequence[str] = MODES
 ) -> Iterator[dict[str, Any]]:
-    """Yield one line of results for each candidate, after all of them took their turns, in new processes after every third."""
+    """Yield one line of results for each candidate, after all of them took their turns, in new processes after every fourth."""
     turns: dict[tuple[str, str], list[Any]] = {(family, mode): [] for family in families for mode in modes}
     for first in range(0, rounds, IN_A_PROCESS):
         numbers = range(first, min(first + IN_A_PROCESS, rounds))
@@ -216,7 +216,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--only", type=some_of(FAMILIES), default=",".join(set_out()), help=f"some of {','.join(FAMILIES)}"
     )
-    parser.add_argument("--rounds", type=positive, help="turns of each candidate (default 6; 40 with --long)")
+    parser.add_argument("--rounds", type=positive, help="turns of each candidate (default 4; 40 with --long)")
     parser.add_argument("--block", type=float, help="seconds of a turn (default 0.4)")
     parser.add_argument("--nodes", type=int, default=5)
     parser.add_argument("--kilobytes", type=float, default=8)
@@ -228,7 +228,7 @@ def main(words: Sequence[str] | None = None) -> None:
         work(options.worker, Setting.loads(options.setting))
         return
     families = [family for family in options.only if not missing(family)]
-    rounds = options.rounds or {"quick": 1, "short": 6, "long": 40}[options.form]
+    rounds = options.rounds or {"quick": 1, "short": 4, "long": 40}[options.form]
     block = options.block or {"quick": 0.05, "short": 0.4, "long": 0.4}[options.form]
     workload = Workload(options.nodes, options.kilobytes, options.pause / 1e3)
     with scratch(), private_database() as dsn, discarding_server() as url:

@@ -345,7 +345,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=positive, help="rows of a round at 8 KB")
     parser.add_argument("--rounds", type=positive)
     options = parser.parse_args(words)
-    rounds = options.rounds or {"quick": 1, "short": 5, "long": 15}[options.form]
+    rounds = options.rounds or {"quick": 1, "short": 4, "long": 15}[options.form]
     rows = options.rows or {"quick": 16, "short": 2000, "long": 8000}[options.form]
     contests: list[dict[str, Any]] = []
     with scratch(), ExitStack() as stack:

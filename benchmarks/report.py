@@ -45,7 +45,7 @@ are Python objects of their own, half of what it takes, and only rows that share
 """
 
 
-FEW: Final = 4
+FEW: Final = 3
 """Turns whose spread says nothing."""
 
 
@@ -72,7 +72,7 @@ class Goal:
 
 
 def doubt(quartiles: Sequence[float], turns: int) -> float:
-    """Return half of the 95 % interval of a median of numbers that are spread as by chance; 0, unknown, for fewer than five.
+    """Return half of the 95 % interval of a median of numbers that are spread as by chance; 0, unknown, for fewer than four.
 
     Its standard error is 1.253 of the mean's, and the quartiles of a normal distribution are 1.349 deviations apart: 1.96 * 1.253 / 1.349.
     """

@@ -87,7 +87,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, parents=[arguments()])
     parser.add_argument("--rounds", type=positive)
     options = parser.parse_args(words)
-    rounds = options.rounds or {"quick": 1, "short": 9, "long": 40}[options.form]
+    rounds = options.rounds or {"quick": 1, "short": 6, "long": 40}[options.form]
     found = {"imports": imports(rounds)}
     with scratch(), private_database() as dsn:
         found["first_write"] = first_writes(dsn, rounds)

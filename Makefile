@@ -40,7 +40,7 @@ test-wheel: $(INSTALLED) ## run every test against the built wheel, as installed
 test-lowest: $(INSTALLED) ## run every test with the oldest libraries that pyproject.toml allows, away from this folder
 	sh tests/as_installed.sh lowest $(ARGS)
 
-bench: $(BENCHED) ## measure against everything one could use instead, ten minutes, and write docs/benchmarks.md
+bench: $(BENCHED) ## measure against everything one could use instead, about ten minutes, and write docs/benchmarks.md
 	.venv-bench/bin/python benchmarks $(ARGS)
 
 bench-long: $(BENCHED) ## the same for hours: ten million rows, a hundred thousand runs, and instructions if valgrind is there

@@ -62,9 +62,8 @@ def success_over_time(sessions: Any, *, bucket: str | None = None) -> Figure:
     frame = frame[frame["created_at"].notna()]
     if frame.empty:
         return nothing(title)
-    moments = pandas.to_datetime(
-        frame["created_at"], utc=True, format="ISO8601"
-    )  # texts of a csv may have seconds with digits and without
+    # Texts of a csv may have seconds with digits and without.
+    moments = pandas.to_datetime(frame["created_at"], utc=True, format="ISO8601")
     bucket = bucket or _bucket(moments)
     starts = _starts(moments, bucket)
     finished, passed = _finished(frame)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import SpoolError
@@ -47,17 +47,17 @@ class SpoolState:
 def inspect(folder: Path) -> SpoolState:
     """Look at the spool in *folder*; SpoolError where it is not safe to use."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    about = {"network": on_network(existing), "free_bytes": shutil.disk_usage(existing).free}
+    nothing = SpoolState(folder, network=on_network(existing), free_bytes=shutil.disk_usage(existing).free)
     if not folder.exists():
-        return SpoolState(folder, **about)  # type: ignore[arg-type]
+        return nothing
     check(folder)
     parts = [path for path in folder.iterdir() if path.is_dir() and path.name not in (QUARANTINE, LOSSES)]
     dead = _dead(folder)
     segments = [segment for part in parts for segment in sorted(part.glob(f"*{SUFFIX}"))]
     pending = sum(map(_size, segments))
     counted = [_count(segment) for segment in segments] if pending <= _COUNTED else None
-    return SpoolState(
-        folder,
+    return replace(
+        nothing,
         owner=owner(folder),
         live=len(parts) - len(dead),
         dead=len(dead),
@@ -68,7 +68,6 @@ def inspect(folder: Path) -> SpoolState:
         open_runs=sum(_count(part / OPEN_RUNS) for part in parts if part.name in dead),
         quarantined=sum(1 for _ in _files(folder / QUARANTINE)),
         losses=tuple(_losses([*_files(folder / LOSSES), *(part / "losses" for part in parts)])),
-        **about,  # type: ignore[arg-type]
     )
 
 
